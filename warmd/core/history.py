@@ -1,0 +1,381 @@
+"""What a service's journal amounts to: a fold over its records. Pure.
+
+Each record type has one function here that reads it and, below, one that writes its data, so the
+two are seen together. Unknown types are skipped: an older warmd of the same format may read on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from warmd.core.journal import Draft, Record
+from warmd.core.machine import ROLLBACK, State
+from warmd.core.model import Json, LastGood, SnapshotHandle
+from warmd.core.runs import Cause, Kind, Run, RunPlan
+from warmd.core.versions import Version
+
+#: Ended runs kept in memory, newest last; the journal keeps all.
+RUNS_KEPT = 50
+
+RUN_PLANNED = "run.planned"
+RUN_STATE = "run.state"
+LAST_GOOD = "last-good"
+APPROVAL = "approval"
+RETRY = "retry"
+PAUSED = "paused"
+RESUMED = "resumed"
+DRIFT = "drift"
+DRIFT_OVER = "drift.over"
+ALERT_OPENED = "alert.opened"
+ALERT_RESOLVED = "alert.resolved"
+ALERT_DELIVERED = "alert.delivered"
+
+
+#: How last good came to be: values of ``LastGood.how``.
+TAKEN_OVER, ADOPTED, COMMITTED, WENT_BACK, UNCHANGED = (
+    "taken-over",
+    "adopted",
+    "committed",
+    "went-back",
+    "unchanged",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """A person's word for one release: ``binding`` is the hash of all that was read for it."""
+
+    id: str
+    version: str
+    binding: str
+    uid: int
+    why: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a version is not tried again by itself."""
+
+    version: str
+    outcome: State
+    detail: str
+    run: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Runs that failed before anything was touched, in a row, at one version."""
+
+    version: str | None
+    count: int
+    detail: str
+    transient: bool
+    at: datetime
+    run: str
+
+
+@dataclass(frozen=True, slots=True)
+class Paused:
+    at: datetime
+    uid: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class OpenAlert:
+    """An alert that was opened and not yet resolved. ``body`` is the file's content."""
+
+    fingerprint: str
+    name: str
+    body: Json
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """All that the journal says, folded."""
+
+    seq: int = 0
+    last_good: LastGood | None = None
+    live: Mapping[str, str] = field(default_factory=dict)  # service -> digest of its spec when good
+    run: Run | None = None  # the unfinished one, or the stuck one
+    runs: tuple[Run, ...] = ()
+    failures: Mapping[str, Failure] = field(default_factory=dict)
+    approvals: Mapping[str, Approval] = field(default_factory=dict)
+    trouble: Trouble | None = None
+    paused: Paused | None = None
+    drift_since: datetime | None = None
+    drift: tuple[str, ...] = ()
+    alerts: Mapping[str, OpenAlert] = field(default_factory=dict)
+    undelivered: Mapping[str, Json] = field(default_factory=dict)
+
+    @property
+    def stuck(self) -> Run | None:
+        return self.run if self.run and self.run.state is State.STUCK else None
+
+    @property
+    def unfinished(self) -> Run | None:
+        return self.run if self.run and not self.run.ended else None
+
+
+# --- writing -------------------------------------------------------------------------------------
+
+_LAST_GOOD = TypeAdapter(LastGood)
+
+
+def run_planned(plan: RunPlan, at: datetime) -> Draft:
+    return Draft(RUN_PLANNED, at, plan.to_json(), plan.id)
+
+
+def run_state(
+    run: Run,
+    state: State,
+    at: datetime,
+    *,
+    detail: str = "",
+    cause: Cause | None = None,
+    transient: bool = False,
+    found: Json | None = None,
+) -> Draft:
+    """``found`` is what the effect gave: ``target``, ``snapshot``, ``healthy_at``, ``blind``; at the
+    end of a run ``last_good``, so that outcome and last good are one record and can't disagree."""
+    data: dict[str, Any] = {"state": state.value}
+    data |= {"detail": detail} if detail else {}
+    data |= {"cause": cause.value} if cause else {}
+    data |= {"transient": True} if transient else {}
+    data |= dict(found or {})
+    return Draft(RUN_STATE, at, data, run.plan.id)
+
+
+def good_json(good: LastGood, live: Mapping[str, str]) -> dict[str, Any]:
+    data: dict[str, Any] = _LAST_GOOD.dump_python(good, mode="json")
+    return data | {"version": good.version.text if good.version else None, "live": dict(live)}
+
+
+def last_good(good: LastGood, live: Mapping[str, str], *, uid: int | None = None) -> Draft:
+    return Draft(LAST_GOOD, good.at, good_json(good, live) | {"uid": uid}, good.run)
+
+
+def approval(given: Approval) -> Draft:
+    data = {"id": given.id, "version": given.version, "binding": given.binding}
+    return Draft(APPROVAL, given.at, data | {"uid": given.uid, "why": given.why})
+
+
+def retry(at: datetime, *, uid: int, version: str | None = None) -> Draft:
+    return Draft(RETRY, at, {"uid": uid, "version": version})
+
+
+def paused(at: datetime, *, uid: int, why: str) -> Draft:
+    return Draft(PAUSED, at, {"uid": uid, "why": why})
+
+
+def resumed(at: datetime, *, uid: int) -> Draft:
+    return Draft(RESUMED, at, {"uid": uid})
+
+
+def drift(at: datetime, what: Iterable[str]) -> Draft:
+    return Draft(DRIFT, at, {"what": list(what)})
+
+
+def drift_over(at: datetime) -> Draft:
+    return Draft(DRIFT_OVER, at, {})
+
+
+def alert_opened(at: datetime, fingerprint: str, name: str, body: Json) -> Draft:
+    return Draft(ALERT_OPENED, at, {"fingerprint": fingerprint, "name": name, "body": dict(body)})
+
+
+def alert_resolved(at: datetime, fingerprint: str, name: str, body: Json) -> Draft:
+    return Draft(ALERT_RESOLVED, at, {"fingerprint": fingerprint, "name": name, "body": dict(body)})
+
+
+def alert_delivered(at: datetime, name: str) -> Draft:
+    return Draft(ALERT_DELIVERED, at, {"name": name})
+
+
+# --- reading -------------------------------------------------------------------------------------
+
+
+def fold(records: Iterable[Record]) -> History:
+    history = History()
+    for record in records:
+        history = step(history, record)
+    return history
+
+
+def step(history: History, record: Record) -> History:
+    """The history after one more record."""
+    reader = _READERS.get(record.type)
+    read = reader(history, record) if reader else history
+    return replace(read, seq=record.seq)
+
+
+def _without(mapping: Mapping[str, Any], *keys: str) -> dict[str, Any]:
+    return {k: v for k, v in mapping.items() if k not in keys}
+
+
+def _run_planned(history: History, record: Record) -> History:
+    plan = RunPlan.from_json(record.data)
+    run = Run(
+        plan, record.at, entered=record.at, states=((State.PLANNED, record.at),), snapshot=plan.snapshot
+    )
+    # An approval lets its version through once: it is used up by the run that it let through.
+    approvals = {k: a for k, a in history.approvals.items() if a.id != plan.approval}
+    return replace(history, run=run, approvals=approvals)
+
+
+def _run_state(history: History, record: Record) -> History:
+    run = history.run
+    if run is None or run.plan.id != record.run:
+        return history
+    data, state = record.data, State(record.data["state"])
+    snapshot = data.get("snapshot")
+    blind = bool(data.get("blind"))
+    run = replace(
+        run,
+        state=state,
+        entered=record.at,
+        states=(*run.states, (state, record.at)),
+        target=data.get("target", run.target),
+        snapshot=SnapshotHandle(**snapshot) if snapshot else run.snapshot,
+        stopped_at=record.at if state is State.STOPPING else run.stopped_at,
+        deployed_at=record.at if state is State.DEPLOYING else run.deployed_at,
+        healthy_at=datetime.fromisoformat(data["healthy_at"]) if "healthy_at" in data else run.healthy_at,
+        blind_since=(run.blind_since or record.at) if blind else None,
+        cause=Cause(data["cause"]) if "cause" in data else run.cause,
+        detail=data.get("detail", run.detail),
+        transient=bool(data.get("transient", False)),
+        stuck_in=run.state if state is State.STUCK else None,
+    )
+    history = replace(history, run=run)
+    if "last_good" in data:
+        history = _known_good(history, data["last_good"])
+    return _run_ended(history, run, record.at) if run.ended else history
+
+
+def _run_ended(history: History, run: Run, at: datetime) -> History:
+    runs = (*history.runs, run)[-RUNS_KEPT:]
+    history = replace(history, runs=runs, run=run if run.state is State.STUCK else None)
+    version = run.plan.to_version
+    if run.state is State.FAILED_UNCHANGED:
+        return replace(history, trouble=_trouble(history.trouble, run, at))
+    history = replace(history, trouble=None)
+    if run.state is State.COMMITTED:
+        return replace(history, failures=_still_ahead(history.failures, version), drift_since=None, drift=())
+    if run.plan.kind is Kind.RESTORE:
+        version = run.plan.from_version if run.plan.from_version != run.plan.to_version else None
+    blocks = run.state in (State.ROLLED_BACK, State.STUCK) or run.cause in (Cause.FAILURE, Cause.ABORT)
+    if version and blocks and run.plan.kind in (Kind.UPGRADE, Kind.COLD_DEPLOY, Kind.RESTORE):
+        failure = Failure(version, run.state, run.detail, run.plan.id, at)
+        return replace(history, failures={**history.failures, version: failure})
+    return history
+
+
+def _trouble(before: Trouble | None, run: Run, at: datetime) -> Trouble | None:
+    if run.cause in (Cause.ABORT, Cause.SIGNAL):
+        return before
+    same = before is not None and before.version == run.plan.to_version
+    count = before.count + 1 if before and same else 1
+    return Trouble(run.plan.to_version, count, run.detail, run.transient, at, run.plan.id)
+
+
+def _still_ahead(failures: Mapping[str, Failure], committed: str | None) -> Mapping[str, Failure]:
+    """Failures of versions above what was committed; the others are behind us."""
+    if committed is None:
+        return failures
+    version = Version.of(committed)
+    return {text: f for text, f in failures.items() if version < Version.of(text)}
+
+
+def _known_good(history: History, data: Json) -> History:
+    rest = {k: v for k, v in data.items() if k not in ("live", "version", "uid")}
+    good = _LAST_GOOD.validate_python(rest | {"version": None})
+    good = replace(good, version=Version.of(data["version"]) if data["version"] else None)
+    return replace(history, last_good=good, live=data["live"], drift_since=None, drift=())
+
+
+def _last_good(history: History, record: Record) -> History:
+    history = _known_good(history, record.data)
+    if record.data["how"] in (ADOPTED, TAKEN_OVER):
+        # What runs was declared good, by a person or by its health: a stuck run is over with that.
+        history = replace(history, run=None if history.stuck else history.run, trouble=None)
+        history = replace(history, failures=_still_ahead(history.failures, record.data["version"]))
+    return history
+
+
+def _approval(history: History, record: Record) -> History:
+    given = Approval(**dict(record.data), at=record.at)
+    return replace(history, approvals={**history.approvals, given.version: given})
+
+
+def _retry(history: History, record: Record) -> History:
+    version = record.data.get("version")
+    failures = _without(history.failures, version) if version else {}
+    run = history.run
+    if run and run.state is State.STUCK:
+        # A stuck rollback goes on from its first step; any other is forgotten and looked at anew.
+        resumes = run.stuck_in in ROLLBACK
+        run = replace(run, state=State.HALTING, entered=record.at, stuck_in=None) if resumes else None
+    return replace(history, failures=failures, run=run, trouble=None)
+
+
+def _paused(history: History, record: Record) -> History:
+    return replace(history, paused=Paused(record.at, record.data["uid"], record.data["why"]))
+
+
+def _resumed(history: History, record: Record) -> History:
+    return replace(history, paused=None)
+
+
+def _drift(history: History, record: Record) -> History:
+    since = history.drift_since or record.at
+    return replace(history, drift_since=since, drift=tuple(record.data["what"]))
+
+
+def _drift_over(history: History, record: Record) -> History:
+    return replace(history, drift_since=None, drift=())
+
+
+def _alert_opened(history: History, record: Record) -> History:
+    data = record.data
+    alert = OpenAlert(data["fingerprint"], data["name"], data["body"])
+    return replace(
+        history,
+        alerts={**history.alerts, alert.fingerprint: alert},
+        undelivered={**history.undelivered, alert.name: alert.body},
+    )
+
+
+def _alert_resolved(history: History, record: Record) -> History:
+    data = record.data
+    return replace(
+        history,
+        alerts=_without(history.alerts, data["fingerprint"]),
+        undelivered={**history.undelivered, data["name"]: data["body"]},
+    )
+
+
+def _alert_delivered(history: History, record: Record) -> History:
+    return replace(history, undelivered=_without(history.undelivered, record.data["name"]))
+
+
+_READERS: Mapping[str, Callable[[History, Record], History]] = {
+    RUN_PLANNED: _run_planned,
+    RUN_STATE: _run_state,
+    LAST_GOOD: _last_good,
+    APPROVAL: _approval,
+    RETRY: _retry,
+    PAUSED: _paused,
+    RESUMED: _resumed,
+    DRIFT: _drift,
+    DRIFT_OVER: _drift_over,
+    ALERT_OPENED: _alert_opened,
+    ALERT_RESOLVED: _alert_resolved,
+    ALERT_DELIVERED: _alert_delivered,
+}

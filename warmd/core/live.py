@@ -1,0 +1,49 @@
+"""What runs against what was good, from a listing alone: cheap enough for every look. Pure.
+
+Last good keeps a mark for each service: a digest of its spec and its replicas. A mark that differs
+is only a hint that something changed (an engine's upgrade may spell a spec anew); whoever sees one
+compares the real specs before saying so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+from warmd.core.model import ServiceSeen, StackSeen, canonical
+
+_OURS = "warmd."
+GLOBAL = "global"
+
+
+def mark(service: ServiceSeen) -> str:
+    """``<digest>/<replicas>``: the spec without warmd's labels, and the desired count."""
+    spec: dict[str, Any] = dict(service.spec)
+    spec["Labels"] = {k: v for k, v in service.labels.items() if not k.startswith(_OURS)}
+    mode = spec.pop("Mode", None)
+    if service.replicas is None:
+        spec["Mode"] = mode
+    digest = hashlib.sha256(canonical(spec)).hexdigest()[:24]
+    return f"{digest}/{GLOBAL if service.replicas is None else service.replicas}"
+
+
+def marks(seen: StackSeen) -> dict[str, str]:
+    """Service name -> mark."""
+    return {service.name: mark(service) for service in seen.services}
+
+
+def down(good: Mapping[str, str], seen: StackSeen) -> tuple[str, ...]:
+    """Services that ran when last good was recorded, and now are missing or scaled to zero."""
+    present = {service.name: service for service in seen.services}
+    wanted = [name for name, m in good.items() if not m.endswith("/0")]
+    return tuple(n for n in sorted(wanted) if n not in present or present[n].replicas == 0)
+
+
+def suspects(good: Mapping[str, str], seen: StackSeen) -> tuple[str, ...]:
+    """Services that are up and whose mark differs, or that last good doesn't know."""
+    now = marks(seen)
+    gone = set(down(good, seen))
+    return tuple(
+        name for name in sorted({*good, *now}) if name not in gone and good.get(name) != now.get(name)
+    )

@@ -1,0 +1,200 @@
+"""Which conditions deserve an alert right now, in words, and what to type about them. Pure.
+
+A condition is (kind, candidate). The engine opens an alert when one appears, resolves it when it is
+gone, and writes nothing while it lasts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from warmd.core import gate, rules
+from warmd.core.gate import Decision, Held
+from warmd.core.history import Failure, History
+from warmd.core.machine import State
+from warmd.core.model import Catalog, Note
+from warmd.core.runs import Kind, Run
+
+#: Failures before anything was touched that may pass by themselves are told from this many on.
+TRANSIENT_TRIES = 3
+
+#: How long a source may stay silent before somebody is told.
+SOURCE_PATIENCE = timedelta(days=1)
+
+INFO, WARNING, CRITICAL = "info", "warning", "critical"
+
+_SEVERITY: Mapping[str, str] = {
+    rules.MAJOR: INFO,
+    rules.MANUAL_MIGRATION: INFO,
+    rules.APPROVAL: INFO,
+    rules.UNPARSABLE: WARNING,
+    rules.TAG_MOVED: WARNING,
+    gate.CONFIG_DRIFT: WARNING,
+    gate.UNKNOWN_CURRENT: WARNING,
+    gate.DATA_WITHOUT_VERSION: WARNING,
+    gate.NOTHING_PUBLISHED: WARNING,
+    gate.OWNED_ELSEWHERE: WARNING,
+    gate.DRIFT: WARNING,
+    gate.UNHEALTHY: CRITICAL,
+    gate.FAILED_UNCHANGED: WARNING,
+    State.INTERRUPTED.value: WARNING,
+    State.ROLLED_BACK.value: WARNING,
+    State.STUCK.value: CRITICAL,
+}
+#: Holds that another alert, still open, already tells of; or that a person has just asked for.
+_SILENT = frozenset((rules.FAILED_BEFORE, gate.PAUSED, gate.FAILED_UNCHANGED))
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """One condition worth an alert. ``candidate`` is a version text, or "" where it names none."""
+
+    kind: str
+    candidate: str
+    severity: str
+    summary: str
+    detail: str = ""
+    notes: tuple[Note, ...] = ()
+    run: str | None = None
+    commands: tuple[str, ...] = ()
+
+
+def wanted(decision: Decision, history: History, *, service: str, stack: str) -> tuple[Notice, ...]:
+    """Every condition that holds now, at most one a (kind, candidate)."""
+    found = [_held(held, decision, service) for held in decision.held if held.name not in _SILENT]
+    found += _of_run(history.run, service, stack)
+    found += [_failure(failure, service) for failure in history.failures.values()]
+    trouble = history.trouble
+    if trouble and trouble.count >= (TRANSIENT_TRIES if trouble.transient else 1):
+        found.append(
+            Notice(
+                gate.FAILED_UNCHANGED,
+                trouble.version or "",
+                _SEVERITY[gate.FAILED_UNCHANGED],
+                f"{service}: {trouble.version or 'the run'} failed before anything was touched",
+                trouble.detail,
+                run=trouble.run,
+                commands=(f"warmd plan {service}", f"warmd reconcile {service}"),
+            )
+        )
+    return tuple({(n.kind, n.candidate): n for n in reversed(found)}.values())[::-1]
+
+
+def _held(held: Held, decision: Decision, service: str) -> Notice:
+    version = held.release.version.text if held.release else ""
+    aim = f"{version} " if version else ""
+    return Notice(
+        held.name,
+        version,
+        _SEVERITY[held.name],
+        f"{service}: {aim}{held.name}: {held.reason}",
+        _detail(held, decision),
+        notes=held.release.notes if held.release else (),
+        commands=_commands(held.name, service, version),
+    )
+
+
+def _detail(held: Held, decision: Decision) -> str:
+    candidate = next((c for c in decision.candidates if c.release is held.release), None)
+    if candidate is None:
+        return held.reason
+    failed = [v for v in (*candidate.own, *candidate.target) if not v.passed]
+    return "\n".join(f"{v.rule}: {v.reason}" for v in failed)
+
+
+def _commands(name: str, service: str, version: str) -> tuple[str, ...]:
+    plan = f"warmd plan {service}"
+    approve = f"warmd approve {service} {version} --why '...'"
+    return {
+        rules.MAJOR: (plan, approve),
+        rules.MANUAL_MIGRATION: (plan, approve),
+        rules.APPROVAL: (plan, approve),
+        rules.UNPARSABLE: (plan, approve),
+        rules.TAG_MOVED: (plan, approve),
+        gate.CONFIG_DRIFT: (plan, f"warmd deploy {service}", f"warmd adopt {service}"),
+        gate.UNKNOWN_CURRENT: (plan, f"warmd adopt {service} --version VERSION"),
+        gate.DATA_WITHOUT_VERSION: (plan, f"warmd deploy {service} --version VERSION"),
+        gate.DRIFT: (plan, f"warmd deploy {service}", f"warmd pause {service} --why '...'"),
+    }.get(name, (plan,))
+
+
+def _failure(failure: Failure, service: str) -> Notice:
+    kind = failure.outcome.value
+    what = {
+        State.ROLLED_BACK: "was rolled back; version and data are the old ones",
+        State.INTERRUPTED: "was interrupted; the old version runs on untouched data",
+    }.get(failure.outcome, "got stuck")
+    return Notice(
+        kind,
+        failure.version,
+        _SEVERITY[kind],
+        f"{service}: {failure.version} {what}",
+        f"{failure.detail}\nIt is not tried again by itself; newer versions are.",
+        run=failure.run,
+        commands=(f"warmd history {service}", f"warmd retry {service}"),
+    )
+
+
+def _of_run(run: Run | None, service: str, stack: str) -> list[Notice]:
+    """A run that got stuck, or that waits because its probes can't be made."""
+    if run is None or (run.state is not State.STUCK and run.blind_since is None):
+        return []
+    version = run.plan.to_version or ""
+    commands = [f"warmd history {service}", f"docker stack ps --no-trunc {stack}"]
+    if run.state is State.STUCK:
+        commands += _ways_out(run, service)
+    detail = run.detail
+    if run.state is not State.STUCK:
+        detail += "\nNo probe could be made, so nothing is decided; warmd goes on when they speak again."
+    return [
+        Notice(
+            State.STUCK.value,
+            version,
+            CRITICAL,
+            f"{service}: {run.plan.kind} to {version or 'what ran'} is stuck in {run.stuck_in or run.state}",
+            detail,
+            run=run.plan.id,
+            commands=tuple(commands),
+        )
+    ]
+
+
+def _ways_out(run: Run, service: str) -> list[str]:
+    ways = [f"warmd adopt {service}"]
+    if run.can_retry_rollback or run.plan.kind is Kind.REPAIR:
+        ways.insert(0, f"warmd retry {service}")
+    if run.snapshot:
+        ways.append(f"warmd restore {service} {run.snapshot.id}")
+    return ways
+
+
+def of_source(catalog: Catalog, now: datetime, service: str) -> Notice | None:
+    """A source that did not answer for a day. The service stays looked after."""
+    if catalog.trouble is None or (catalog.fetched_at and now - catalog.fetched_at < SOURCE_PATIENCE):
+        return None
+    since = f"since {catalog.fetched_at:%Y-%m-%d %H:%M} UTC" if catalog.fetched_at else "and never did"
+    return Notice(
+        "source-unreachable",
+        "",
+        WARNING,
+        f"{service}: its source does not answer, {since}",
+        catalog.trouble,
+        commands=(f"warmd reconcile {service}",),
+    )
+
+
+def changes(wanted_now: tuple[Notice, ...], open_now: Mapping[tuple[str, str], str]) -> Changes:
+    """What to open and what to resolve. ``open_now`` maps (kind, candidate) to a fingerprint."""
+    conditions = {(n.kind, n.candidate) for n in wanted_now}
+    return Changes(
+        opens=tuple(n for n in wanted_now if (n.kind, n.candidate) not in open_now),
+        resolves=tuple(fingerprint for key, fingerprint in open_now.items() if key not in conditions),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    opens: tuple[Notice, ...]
+    resolves: tuple[str, ...]

@@ -1,0 +1,148 @@
+"""Runs: what is planned, what has become of it, and what follows from a failure. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from warmd.core.machine import ENDS, ROLLBACK, STOPPED, UNTOUCHED, Event, State
+from warmd.core.model import Json, SnapshotHandle
+
+
+class Kind(StrEnum):
+    """Why a run is made; it decides what a failure leads to."""
+
+    UPGRADE = "upgrade"
+    COLD_DEPLOY = "cold-deploy"
+    REPAIR = "repair"
+    DEPLOY = "deploy"  # the same version with newly rendered specs
+    SNAPSHOT = "snapshot"  # stop, copy, and start what ran
+    RESTORE = "restore"  # put a snapshot's data and specs back
+
+
+class Cause(StrEnum):
+    """What ended or interrupted a run before its aim."""
+
+    FAILURE = "failure"
+    ABORT = "abort"  # a person said so
+    SIGNAL = "signal"  # warmd was told to stop; it will try again
+
+
+@dataclass(frozen=True, slots=True)
+class RunPlan:
+    """Everything a run needs, journaled before it begins.
+
+    ``target`` and ``previous`` are blob names of bundles: what to deploy (None: rendered from the
+    release as the run's first act), and what to go back to (None on a cold deploy). ``rendered`` and
+    ``inputs`` go into last good when it commits.
+    ``copy`` says whether data is copied; ``snapshot`` names an existing one to restore.
+    """
+
+    id: str
+    kind: Kind
+    copy: bool
+    horizon: timedelta
+    target: str | None = None
+    from_version: str | None = None
+    to_version: str | None = None
+    commit: str | None = None
+    previous: str | None = None
+    rendered: str | None = None
+    inputs: str | None = None
+    approval: str | None = None
+    snapshot: SnapshotHandle | None = None
+    asked_by: str = ""
+    why: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        data: dict[str, Any] = _PLAN.dump_python(self, mode="json")
+        return data
+
+    @classmethod
+    def from_json(cls, data: Json) -> RunPlan:
+        return _PLAN.validate_python(data)
+
+
+_PLAN = TypeAdapter(RunPlan)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run as the journal tells it.
+
+    ``target`` is the bundle to deploy, rendered first and pinned by digest once pulling is done.
+    """
+
+    plan: RunPlan
+    started: datetime
+    state: State = State.PLANNED
+    entered: datetime | None = None
+    target: str | None = None
+    rendered: str | None = None
+    inputs: str | None = None
+    snapshot: SnapshotHandle | None = None
+    stopped_at: datetime | None = None
+    deployed_at: datetime | None = None
+    healthy_at: datetime | None = None
+    blind_since: datetime | None = None
+    cause: Cause | None = None
+    detail: str = ""
+    transient: bool = False
+    stuck_in: State | None = None
+    states: tuple[tuple[State, datetime], ...] = field(default=())
+
+    @property
+    def ended(self) -> bool:
+        return self.state in ENDS
+
+    @property
+    def outage(self) -> timedelta | None:
+        """From the stop (or the deploy, where nothing was stopped) to the first good round."""
+        begun = self.stopped_at or self.deployed_at
+        return self.healthy_at - begun if begun and self.healthy_at else None
+
+    @property
+    def can_retry_rollback(self) -> bool:
+        return self.state is State.STUCK and self.stuck_in in ROLLBACK
+
+    @property
+    def goes_back_to(self) -> str | None:
+        """The blob of the bundle that a rollback deploys."""
+        return self.target if self.plan.kind is Kind.RESTORE else self.plan.previous
+
+
+def after_failure(run: Run, *, now: datetime) -> tuple[Event, str]:
+    """What a failed effect, or a gate that said unhealthy, leads to; and why, where a person must act.
+
+    Before the stop nothing was touched. Between stop and deploy the old version goes back on its
+    own data. After the deploy the data may have been migrated: data and version go back together,
+    but only within the horizon, because restoring loses what was written since.
+    """
+    if run.state in UNTOUCHED or run.state in STOPPED:
+        return Event.FAILED, ""
+    if run.state not in (State.DEPLOYING, State.GATING):
+        return Event.FAILED, ""
+    if run.plan.kind in (Kind.COLD_DEPLOY, Kind.REPAIR) or run.plan.previous is None:
+        return Event.GIVE_UP, "there is nothing to go back to"
+    if not run.plan.copy:
+        return Event.REVERT, ""
+    since = run.deployed_at or run.entered or run.started
+    if now - since > run.plan.horizon:
+        return Event.GIVE_UP, (
+            f"the rollback horizon is over: a restore would lose what was written"
+            f" since {since:%Y-%m-%d %H:%M:%S} UTC"
+        )
+    if run.snapshot is None:
+        return Event.GIVE_UP, "the run has no snapshot to restore"
+    return Event.RECOVER, ""
+
+
+def after_check(plan: RunPlan) -> Event:
+    """Where a run goes once its checks are done."""
+    if plan.kind is Kind.RESTORE:
+        return Event.RESTORE
+    return Event.STOP_FIRST if plan.copy else Event.STRAIGHT

@@ -1,0 +1,84 @@
+"""Opens and resolves alerts so that what is open is what holds now. Journal first, file second."""
+
+from __future__ import annotations
+
+import structlog
+
+from warmd.core import alerts, notices
+from warmd.core import history as h
+from warmd.core.alerts import Alert
+from warmd.core.notices import Notice
+from warmd.engine.ledger import Ledger
+from warmd.engine.service import Shop
+
+log = structlog.get_logger("warmd.alert")
+
+
+async def settle(
+    ledger: Ledger,
+    shop: Shop,
+    wanted: tuple[Notice, ...],
+    *,
+    service: str | None,
+    stack: str | None,
+    current: str | None,
+    resolution: str = "the condition is over",
+) -> None:
+    """Make the open alerts be exactly ``wanted``, then deliver what is not yet delivered."""
+    known = {_condition(a.body): a.fingerprint for a in ledger.history.alerts.values()}
+    changes = notices.changes(wanted, known)
+    for notice in changes.opens:
+        await _open(ledger, shop, notice, service=service, stack=stack, current=current)
+    for fingerprint in changes.resolves:
+        await _resolve(ledger, shop, fingerprint, resolution)
+    await deliver(ledger, shop)
+
+
+async def deliver(ledger: Ledger, shop: Shop) -> None:
+    """Write every alert whose file isn't known to be there. A spool that fails keeps them for later."""
+    for name, body in tuple(ledger.history.undelivered.items()):
+        try:
+            await shop.alerter.deliver(name, body)
+        except OSError as error:
+            log.error("alert.not-delivered", file=name, why=str(error))
+            return
+        await ledger.write(h.alert_delivered(shop.clock.now(), name))
+
+
+def _condition(body: alerts.Json) -> tuple[str, str]:
+    return body["kind"], body["candidate"] or ""
+
+
+async def _open(
+    ledger: Ledger, shop: Shop, notice: Notice, *, service: str | None, stack: str | None, current: str | None
+) -> None:
+    now = shop.clock.now()
+    alert = alerts.open_alert(
+        installation=shop.installation,
+        host=shop.host,
+        seq=ledger.history.seq + 1,
+        kind=notice.kind,
+        severity=notice.severity,
+        service=service,
+        stack=stack,
+        summary=notice.summary,
+        at=now,
+        detail=notice.detail,
+        current=current,
+        candidate=notice.candidate,
+        notes=notice.notes,
+        run=notice.run,
+        commands=notice.commands,
+    )
+    await ledger.write(h.alert_opened(now, alert.fingerprint, alert.file_name, alert.to_json()))
+    log.warning(
+        "alert.opened", service=service, kind=notice.kind, candidate=notice.candidate, summary=notice.summary
+    )
+
+
+async def _resolve(ledger: Ledger, shop: Shop, fingerprint: str, resolution: str) -> None:
+    now = shop.clock.now()
+    opened = Alert.from_json(ledger.history.alerts[fingerprint].body)
+    resolved = opened.resolve(at=now, resolution=resolution, seq=ledger.history.seq + 1)
+    await ledger.write(h.alert_resolved(now, fingerprint, resolved.file_name, resolved.to_json()))
+    log.info("alert.resolved", service=opened.service, kind=opened.kind.value, candidate=opened.candidate)

@@ -1,0 +1,125 @@
+"""One look at a service: everything a decision is made from, and nothing is changed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import anyio
+
+from warmd.core import live
+from warmd.core.gate import View
+from warmd.core.history import History
+from warmd.core.model import Catalog, Health, Probe, StackSeen, worst
+from warmd.core.specs import diff
+from warmd.core.versions import Version
+from warmd.engine import bundles
+from warmd.engine.service import Service, Shop
+from warmd.errors import SourceUnreachable
+from warmd.ports import Prober
+
+#: Rounds of probes in one look before a service counts as unhealthy, and seconds between them.
+ROUNDS, PAUSE = 3, 1.0
+
+
+async def probe_once(probers: Sequence[Prober]) -> Probe:
+    """All probes at once, as one."""
+    found: list[Probe | None] = [None] * len(probers)
+
+    async def one(place: int, prober: Prober) -> None:
+        found[place] = await prober.probe()
+
+    async with anyio.create_task_group() as tasks:
+        for place, prober in enumerate(probers):
+            tasks.start_soon(one, place, prober)
+    return worst(tuple(p for p in found if p is not None))
+
+
+async def probe(service: Service, shop: Shop) -> Probe:
+    """Healthy at the first good round; otherwise the last of ``ROUNDS``: a blip is no verdict."""
+    seen = await probe_once(service.probers)
+    for _ in range(ROUNDS - 1):
+        if seen.health is Health.HEALTHY:
+            break
+        await shop.clock.sleep(PAUSE)
+        seen = await probe_once(service.probers)
+    return seen
+
+
+async def catalog_of(service: Service, shop: Shop, *, not_before: float) -> Catalog:
+    """What is published; an unreachable source is a fact for the decision, not an error of the look."""
+    try:
+        return await service.source.releases(not_before=not_before, offline=shop.offline)
+    except SourceUnreachable as error:
+        return Catalog((), trouble=str(error))
+
+
+async def observe(
+    service: Service, shop: Shop, history: History, *, not_before: float, forced: bool = False
+) -> View:
+    """Look at source, swarm and health. Raises Transient where Docker can't be asked."""
+    catalog = await catalog_of(service, shop, not_before=not_before)
+    seen = await service.deployer.seen(not_before=not_before)
+    text = seen.version_text
+    owner = seen.owner if seen.owner not in (None, shop.installation) else None
+    volumes: tuple[str, ...] = ()
+    health = Probe(Health.INCONCLUSIVE, "nothing runs")
+    down: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    if not seen.deployed:
+        volumes = tuple(v.name for v in await shop.swarm.volumes(service.stack))
+    elif owner is None:
+        down = live.down(history.live, seen)
+        if not down:
+            health = await probe(service, shop)
+            changed = await changes(service, shop, history, seen, catalog)
+    return View(
+        catalog=catalog,
+        history=history,
+        policy=service.policy,
+        now=shop.clock.now(),
+        deployed=seen.deployed,
+        health=health,
+        running=Version.parse(text) if text else None,
+        running_text=text,
+        owner=owner,
+        down=down,
+        changed=changed,
+        data=volumes,
+        paused=_paused(shop, history),
+        forced=forced,
+    )
+
+
+def _paused(shop: Shop, history: History) -> str | None:
+    halted = shop.halted()
+    if halted:
+        return halted
+    if history.paused:
+        why = f": {history.paused.why}" if history.paused.why else ""
+        return f"paused since {history.paused.at:%Y-%m-%d %H:%M} UTC{why}"
+    return None
+
+
+async def changes(
+    service: Service, shop: Shop, history: History, seen: StackSeen, catalog: Catalog
+) -> tuple[str, ...]:
+    """Where the stack, or what would be rendered for it now, differs from last good; in words.
+
+    Both comparisons are cheap while nothing changed: marks of the listed specs, and a hash of what
+    rendering depends on. Only where one differs are specs read back or rendered.
+    """
+    good = history.last_good
+    if good is None or (Version.parse(seen.version_text or "") or good.version) != good.version:
+        return ()
+    found: list[str] = []
+    if live.suspects(history.live, seen):
+        known = await bundles.fetch(shop, good.bundle)
+        found += [f"running: {change}" for change in diff(known, await service.deployer.read_back())]
+    release = catalog.find(good.version)
+    if release is None or good.inputs is None:
+        return tuple(found)
+    if await service.deployer.inputs(release) != good.inputs:
+        now = (await bundles.render(service, release)).bundle
+        known = await bundles.fetch(shop, good.rendered or good.bundle)
+        found += [f"configured: {change}" for change in diff(known, now)]
+    return tuple(found)

@@ -1,0 +1,173 @@
+"""Takes a run from where the journal says it is to where it ends. The only place that advances runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import anyio
+import structlog
+
+from warmd.core import history as h
+from warmd.core.machine import ROLLBACK, STOPPED, UNTOUCHED, Event, State, advance, effect_of
+from warmd.core.model import Bundle
+from warmd.core.runs import Cause, Kind, Run, RunPlan, after_failure
+from warmd.engine.ledger import Ledger
+from warmd.engine.perform import UNINTERRUPTIBLE, Done, Effects, Unhealthy
+from warmd.engine.service import Service, Shop
+from warmd.errors import DockerUnreachable, SwarmConflict, Transient, WarmdError
+
+log = structlog.get_logger("warmd.run")
+
+#: Tries of an effect whose failure may pass by itself, once the service was touched; seconds between.
+#: Docker restarting in the middle of an upgrade must not look like a bad release.
+TRIES, WAIT = 8, 5.0
+
+
+class Runner:
+    """Runs of one service, one at a time. ``interrupt`` may be called from another task."""
+
+    def __init__(self, service: Service, shop: Shop, ledger: Ledger) -> None:
+        self._service = service
+        self._shop = shop
+        self._ledger = ledger
+        self._scope: anyio.CancelScope | None = None
+        self._cause: Cause | None = None
+        self._detail = ""
+
+    @property
+    def running(self) -> bool:
+        return self._scope is not None
+
+    def interrupt(self, cause: Cause, detail: str) -> None:
+        """Ask the present effect to stop; what follows depends on where the run is."""
+        self._cause, self._detail = cause, detail
+        if self._scope is not None:
+            self._scope.cancel()
+
+    async def begin(self, plan: RunPlan, rendered: Bundle | None = None) -> Run:
+        """Journal a new run and take it as far as it goes."""
+        self._cause = None
+        await self._ledger.write(h.run_planned(plan, self._shop.clock.now()))
+        log.info(
+            "run.planned",
+            service=self._service.name,
+            run=plan.id,
+            kind=plan.kind.value,
+            current=plan.from_version,
+            target=plan.to_version,
+        )
+        return await self.proceed(rendered)
+
+    async def proceed(self, rendered: Bundle | None = None) -> Run:
+        """Go on with the unfinished run: until it ends, waits for probes, or is told to leave off."""
+        run = self._ledger.history.run
+        assert run is not None, "no run to proceed with"
+        effects = Effects(self._service, self._shop, before=self._ledger.history.last_good, rendered=rendered)
+        while not run.ended:
+            if halted := self._shop.halted():
+                log.warning("run.halted", service=self._service.name, run=run.plan.id, why=halted)
+                return run
+            done = await self._step(effects, run)
+            if done is None:
+                log.info("run.left", service=self._service.name, run=run.plan.id, state=run.state.value)
+                return run
+            run = await self._advance(run, done)
+            if done.event is Event.BLIND:
+                return run
+        if run.state is not State.STUCK:
+            await self._prune(run)
+        return run
+
+    async def _advance(self, run: Run, done: Done) -> Run:
+        state = advance(run.state, done.event)
+        now = self._shop.clock.now()
+        found: Mapping[str, Any] = {k: v for k, v in done.found.items() if k not in ("cause", "transient")}
+        draft = h.run_state(
+            run,
+            state,
+            now,
+            detail=done.detail,
+            cause=done.found.get("cause"),
+            transient=bool(done.found.get("transient")),
+            found=found,
+        )
+        history = await self._ledger.write(draft)
+        level = "warning" if state in ROLLBACK or state is State.STUCK else "info"
+        getattr(log, level)(
+            f"run.{state.value}",
+            service=self._service.name,
+            run=run.plan.id,
+            version=run.plan.to_version,
+            **({"detail": done.detail} if done.detail else {}),
+        )
+        return history.run if history.run is not None else history.runs[-1]
+
+    async def _step(self, effects: Effects, run: Run) -> Done | None:
+        """One effect and what it led to; None where the run is to be left as it is."""
+        effect = effect_of(run.state)
+        assert effect is not None
+        done: Done | None = None
+        with anyio.CancelScope(shield=run.state in UNINTERRUPTIBLE) as scope:
+            if run.state not in UNINTERRUPTIBLE:
+                self._scope = scope
+                if self._cause is not None:
+                    scope.cancel()
+            try:
+                done = await self._with_patience(effects, run)
+            except DockerUnreachable as error:
+                if run.state not in UNTOUCHED:
+                    raise  # nothing is known about the service: the next look goes on from here
+                done = self._failed(run, error)
+            except (WarmdError, Unhealthy) as error:
+                done = self._failed(run, error)
+            finally:
+                self._scope = None
+        return done or self._interrupted(run)
+
+    async def _with_patience(self, effects: Effects, run: Run) -> Done:
+        """Once the service was touched, trouble that may pass is waited out before it counts."""
+        effect = effect_of(run.state)
+        assert effect is not None
+        tries = 1 if run.state in UNTOUCHED else TRIES
+        for again in range(1, tries + 1):
+            try:
+                return await effects.perform(effect, run)
+            except Transient as error:
+                if again == tries:
+                    raise
+                log.warning(
+                    "run.waits",
+                    service=self._service.name,
+                    run=run.plan.id,
+                    state=run.state.value,
+                    why=str(error),
+                )
+                await self._shop.clock.sleep(0.2 if isinstance(error, SwarmConflict) else WAIT)
+        raise AssertionError("unreachable")
+
+    def _failed(self, run: Run, error: Exception) -> Done:
+        event, why = after_failure(run, now=self._shop.clock.now())
+        detail = f"{run.state}: {error}" + (f"; {why}" if why else "")
+        return Done(event, {"cause": Cause.FAILURE, "transient": isinstance(error, Transient)}, detail)
+
+    def _interrupted(self, run: Run) -> Done | None:
+        """What an interruption leads to: back to the old specs before the deploy; after it, a person's
+        abort rolls back, and a daemon that is told to stop leaves the journal to be resumed."""
+        cause = self._cause or Cause.SIGNAL
+        if run.state in UNTOUCHED or run.state in STOPPED:
+            self._cause = None if cause is Cause.ABORT else self._cause
+            return Done(Event.ABORT, {"cause": cause}, self._detail)
+        if run.state is State.GATING and cause is Cause.ABORT:
+            self._cause = None
+            event, why = after_failure(run, now=self._shop.clock.now())
+            return Done(event, {"cause": cause}, f"{self._detail}; {why}" if why else self._detail)
+        return None
+
+    async def _prune(self, run: Run) -> None:
+        """Retention: the newest stay, and what a rollback may still need."""
+        needed = {run.snapshot.id} if run.snapshot and run.plan.kind is not Kind.RESTORE else set()
+        try:
+            await self._service.snapshotter.prune(keep=self._service.keep, needed=frozenset(needed))
+        except WarmdError as error:
+            log.warning("snapshot.not-pruned", service=self._service.name, why=str(error))
