@@ -133,10 +133,14 @@ class Swarm(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """What a release is in this place: the bundle, and a hash of all that it was rendered from."""
+    """What a release is in this place: the bundle, and a hash of all that it was rendered from.
+
+    ``warnings`` are what the renderer ignored or disliked, a line each.
+    """
 
     bundle: Bundle
     inputs: str
+    warnings: tuple[str, ...] = ()
 
 
 class Deployer(Protocol):
@@ -212,6 +216,12 @@ class Snapshotter(Protocol):
 
     async def snapshots(self) -> Sequence[SnapshotInfo]:
         """All of this service, oldest first."""
+
+    async def specs(self, handle: SnapshotHandle) -> Json:
+        """The bundle that was running when the snapshot was taken. Raises SnapshotError."""
+
+    async def measure(self, volumes: Sequence[Volume]) -> int:
+        """Bytes that a capture of ``volumes`` would read, for estimates."""
 
     async def prune(self, *, keep: int, needed: frozenset[str]) -> Sequence[str]:
         """Remove all but the newest ``keep`` sealed ones, never one whose id is ``needed``; the ids."""

@@ -172,7 +172,8 @@ def decide(view: View) -> Decision:
     decision = _found_running(view)
     if decision:
         return decision
-    candidates = judge(view, view.running)
+    good = view.history.last_good
+    candidates = judge(view, view.running or (good.version if good else None))
     return _at_moment(view, _choose(view, candidates))
 
 

@@ -143,8 +143,12 @@ def run_state(
     transient: bool = False,
     found: Json | None = None,
 ) -> Draft:
-    """``found`` is what the effect gave: ``target``, ``snapshot``, ``healthy_at``, ``blind``; at the
-    end of a run ``last_good``, so that outcome and last good are one record and can't disagree."""
+    """A state that a run entered, and why.
+
+    ``found`` is what the effect gave: ``target``, ``rendered``, ``inputs``, ``snapshot``,
+    ``healthy_at``, ``blind``; at the end of a run ``last_good``, so that the outcome and last good
+    are one record and can't disagree.
+    """
     data: dict[str, Any] = {"state": state.value}
     data |= {"detail": detail} if detail else {}
     data |= {"cause": cause.value} if cause else {}
@@ -223,7 +227,14 @@ def _without(mapping: Mapping[str, Any], *keys: str) -> dict[str, Any]:
 def _run_planned(history: History, record: Record) -> History:
     plan = RunPlan.from_json(record.data)
     run = Run(
-        plan, record.at, entered=record.at, states=((State.PLANNED, record.at),), snapshot=plan.snapshot
+        plan,
+        record.at,
+        entered=record.at,
+        target=plan.target,
+        rendered=plan.rendered,
+        inputs=plan.inputs,
+        snapshot=plan.snapshot,
+        states=((State.PLANNED, record.at),),
     )
     # An approval lets its version through once: it is used up by the run that it let through.
     approvals = {k: a for k, a in history.approvals.items() if a.id != plan.approval}
@@ -243,6 +254,8 @@ def _run_state(history: History, record: Record) -> History:
         entered=record.at,
         states=(*run.states, (state, record.at)),
         target=data.get("target", run.target),
+        rendered=data.get("rendered", run.rendered),
+        inputs=data.get("inputs", run.inputs),
         snapshot=SnapshotHandle(**snapshot) if snapshot else run.snapshot,
         stopped_at=record.at if state is State.STOPPING else run.stopped_at,
         deployed_at=record.at if state is State.DEPLOYING else run.deployed_at,

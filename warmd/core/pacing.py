@@ -17,9 +17,9 @@ def retry_delay(count: int) -> timedelta:
 
 
 def next_look(interval: timedelta, *, failures: int, random: float) -> timedelta:
-    """The wait until the next look; after failures it doubles, to an hour, never below the interval's start.
+    """The wait until the next look: the interval, or after failures less, doubling back up to it.
 
     ``random`` is in [0, 1).
     """
-    base = interval if failures == 0 else min(retry_delay(failures), max(interval, LONGEST))
+    base = min(retry_delay(failures), interval) if failures else interval
     return base * (1 + JITTER * random)

@@ -7,9 +7,11 @@ import structlog
 from warmd.core import alerts, notices
 from warmd.core import history as h
 from warmd.core.alerts import Alert
+from warmd.core.model import Json
 from warmd.core.notices import Notice
 from warmd.engine.ledger import Ledger
 from warmd.engine.service import Shop
+from warmd.errors import WarmdError
 
 log = structlog.get_logger("warmd.alert")
 
@@ -39,13 +41,13 @@ async def deliver(ledger: Ledger, shop: Shop) -> None:
     for name, body in tuple(ledger.history.undelivered.items()):
         try:
             await shop.alerter.deliver(name, body)
-        except OSError as error:
+        except WarmdError as error:
             log.error("alert.not-delivered", file=name, why=str(error))
             return
         await ledger.write(h.alert_delivered(shop.clock.now(), name))
 
 
-def _condition(body: alerts.Json) -> tuple[str, str]:
+def _condition(body: Json) -> tuple[str, str]:
     return body["kind"], body["candidate"] or ""
 
 

@@ -10,11 +10,12 @@ from warmd.core import live
 from warmd.core.gate import View
 from warmd.core.history import History
 from warmd.core.model import Catalog, Health, Probe, StackSeen, worst
-from warmd.core.specs import diff
+from warmd.core.specdiff import diff
+from warmd.core.specs import unpinned
 from warmd.core.versions import Version
 from warmd.engine import bundles
 from warmd.engine.service import Service, Shop
-from warmd.errors import SourceUnreachable
+from warmd.errors import Refused, SourceUnreachable
 from warmd.ports import Prober
 
 #: Rounds of probes in one look before a service counts as unhealthy, and seconds between them.
@@ -118,8 +119,13 @@ async def changes(
     release = catalog.find(good.version)
     if release is None or good.inputs is None:
         return tuple(found)
-    if await service.deployer.inputs(release) != good.inputs:
+    try:
+        if await service.deployer.inputs(release) == good.inputs:
+            return tuple(found)
         now = (await bundles.render(service, release)).bundle
+    except Refused as error:
+        found.append(f"configured: can't be rendered: {error}")
+    else:
         known = await bundles.fetch(shop, good.rendered or good.bundle)
-        found += [f"configured: {change}" for change in diff(known, now)]
+        found += [f"configured: {change}" for change in diff(unpinned(known), now)]
     return tuple(found)

@@ -13,7 +13,17 @@ from warmd.core import history as h
 from warmd.core import live
 from warmd.core.coverage import cover
 from warmd.core.machine import Effect, Event, State
-from warmd.core.model import LABEL_OWNER, LABEL_RUN, LABEL_VERSION, Bundle, Health, Json, LastGood
+from warmd.core.model import (
+    LABEL_OWNER,
+    LABEL_RUN,
+    LABEL_VERSION,
+    Bundle,
+    Health,
+    Json,
+    LastGood,
+    Mount,
+    Release,
+)
 from warmd.core.runs import Kind, Run, after_check
 from warmd.core.versions import Version
 from warmd.core.window import Outcome, Window
@@ -42,17 +52,15 @@ class Unhealthy(Exception):
 class Effects:
     """The effects of one run's service.
 
-    ``before`` is last good as it was when the run began; ``rendered`` keeps secrets' data between
-    planning and deploying.
+    ``before`` is last good as it was when the run began. What was rendered stays in memory until the
+    deploy, because secrets' data is not written to disk.
     """
 
-    def __init__(
-        self, service: Service, shop: Shop, *, before: LastGood | None, rendered: Bundle | None = None
-    ) -> None:
+    def __init__(self, service: Service, shop: Shop, *, before: LastGood | None) -> None:
         self._service = service
         self._shop = shop
         self._before = before
-        self._rendered = rendered
+        self._rendered: Bundle | None = None
         self._table: Mapping[Effect, Callable[[Run], Awaitable[Done]]] = {
             Effect.BEGIN: self._begin,
             Effect.PULL: self._pull,
@@ -72,7 +80,22 @@ class Effects:
         return await self._table[effect](run)
 
     async def _begin(self, run: Run) -> Done:
-        return Done(Event.START)
+        if run.plan.target is not None:
+            return Done(Event.START)
+        release = await self._release(run)
+        rendered = await bundles.render(self._service, release)
+        self._rendered = rendered.bundle
+        name = await bundles.keep(self._shop, rendered.bundle)
+        return Done(Event.START, {"target": name, "rendered": name, "inputs": rendered.inputs})
+
+    async def _release(self, run: Run) -> Release:
+        """The release that the run was planned for, at the commit that was judged."""
+        catalog = await self._service.source.releases(not_before=0.0, offline=self._shop.offline)
+        release = catalog.find(Version.parse(run.plan.to_version or ""))
+        if release is None or release.commit != run.plan.commit:
+            was = "is no longer published" if release is None else "was moved to another commit"
+            raise Refused(f"{self._service.name}: {run.plan.to_version} {was} since it was judged")
+        return release
 
     async def _pull(self, run: Run) -> Done:
         pinned = await self._service.deployer.pin(await self._target(run))
@@ -83,15 +106,20 @@ class Effects:
         target = await bundles.with_secrets(self._service, self._shop, target, run.plan.to_version)
         mounts = await self._service.deployer.check(target)
         event = after_check(run.plan)
-        if event is Event.STOP_FIRST:
-            await self._check_copy(
-                await self._volumes_of((*mounts, *await self._service.deployer.writable()))
-            )
-        elif event is Event.RESTORE:
-            await self._check_copy(await self._volumes_of(await self._service.deployer.writable()))
+        if run.plan.kind not in (Kind.COLD_DEPLOY, Kind.REPAIR):
+            old = await self._service.deployer.writable()
+            await self._check_copy(old if event is Event.RESTORE else (*mounts, *old))
         return Done(event)
 
-    async def _check_copy(self, volumes: tuple[Volume, ...]) -> None:
+    async def _check_copy(self, mounts: tuple[Mount, ...]) -> None:
+        """What will be copied can be, fits, and nobody else writes to it. Raises Refused."""
+        if not self._service.copy:
+            named = {m.source for m in mounts if m.kind == "volume"}
+            await self._service.snapshotter.make_room(
+                [v for v in await self._shop.swarm.volumes() if v.name in named]
+            )
+            return
+        volumes = await self._volumes_of(mounts)
         await self._service.snapshotter.make_room(volumes)
         for volume in volumes:
             others = [
@@ -106,7 +134,7 @@ class Effects:
                     hint="stop it, or exclude the volume in snapshot.exclude",
                 )
 
-    async def _volumes_of(self, mounts: tuple[Any, ...]) -> tuple[Volume, ...]:
+    async def _volumes_of(self, mounts: tuple[Mount, ...]) -> tuple[Volume, ...]:
         covered = cover(mounts, stack=self._service.stack, exclude=self._service.exclude)
         if covered.refusals:
             raise Refused("; ".join(covered.refusals))
@@ -120,8 +148,10 @@ class Effects:
     async def _capture(self, run: Run) -> Done:
         # Whoever scaled it up since the stop would be writing: prove again that nothing runs.
         await self._service.deployer.stop()
-        previous = await self._bundle(run.plan.previous or run.plan.target)
-        mounts = await self._mounts_when_stopped(run)
+        old = await self._bundle(_name_of(run.plan.previous or run.target))
+        # From the specs, old and new: the stop removed global services, so the swarm can't say.
+        deployer = self._service.deployer
+        mounts = (*await deployer.check(await self._target(run)), *await deployer.check(old))
         request = CaptureRequest(
             id=run.plan.id,
             service=self._service.name,
@@ -129,18 +159,10 @@ class Effects:
             volumes=await self._volumes_of(mounts),
             at=self._shop.clock.now(),
             version=run.plan.from_version,
-            bundle=previous.to_json(),
+            bundle=old.to_json(),
         )
         handle = await self._service.snapshotter.capture(request)
         return Done(Event.DONE, {"snapshot": handle.to_json()})
-
-    async def _mounts_when_stopped(self, run: Run) -> tuple[Any, ...]:
-        """The old stack's mounts and the new one's: global services were removed by the stop."""
-        old = await self._bundle(run.plan.previous or run.plan.target)
-        return (
-            *await self._service.deployer.check(await self._target(run)),
-            *await self._service.deployer.check(old),
-        )
 
     async def _seal(self, run: Run) -> Done:
         if run.snapshot is None:
@@ -153,7 +175,8 @@ class Effects:
         target = await bundles.with_secrets(
             self._service, self._shop, await self._target(run), run.plan.to_version
         )
-        await self._service.deployer.deploy(target, labels=self._labels(run, run.plan.to_version))
+        await self._stopped_before(run, run.plan.id)
+        await self._service.deployer.deploy(target, labels=self._labels(run.plan.id, run.plan.to_version))
         return Done(Event.DONE)
 
     async def _gate(self, run: Run) -> Done:
@@ -185,13 +208,12 @@ class Effects:
         return Done(Event.DONE)
 
     async def _redeploy(self, run: Run) -> Done:
-        name, version = run.goes_back_to, run.plan.from_version
-        if run.plan.kind is Kind.RESTORE:
-            name, version = run.target or run.plan.target, run.plan.to_version
-        if name is None:
-            raise Refused("the run knows no specs to go back to")
-        bundle = await bundles.with_secrets(self._service, self._shop, await self._bundle(name), version)
-        await self._service.deployer.deploy(bundle, labels=self._labels(run, version))
+        version = run.plan.to_version if run.plan.kind is Kind.RESTORE else run.plan.from_version
+        bundle = await self._bundle(_name_of(run.goes_back_to))
+        bundle = await bundles.with_secrets(self._service, self._shop, bundle, version)
+        mark = f"{run.plan.id}.back"
+        await self._stopped_before(run, mark)
+        await self._service.deployer.deploy(bundle, labels=self._labels(mark, version))
         return Done(Event.DONE)
 
     # --- shared by several effects ---------------------------------------------------------------
@@ -201,15 +223,25 @@ class Effects:
 
     async def _target(self, run: Run) -> Bundle:
         """The bundle to deploy; with the secrets' data, where this process rendered it."""
-        bundle = await self._bundle(run.target or run.plan.target)
+        bundle = await self._bundle(_name_of(run.target))
         if self._rendered is None:
             return bundle
         data = {s["Name"]: s for s in self._rendered.secrets}
         secrets = tuple(data.get(s["Name"], s) for s in bundle.secrets)
         return Bundle(bundle.networks, bundle.configs, secrets, bundle.services)
 
-    def _labels(self, run: Run, version: str | None) -> dict[str, str]:
-        labels = {LABEL_OWNER: self._shop.installation, LABEL_RUN: run.plan.id}
+    async def _stopped_before(self, run: Run, mark: str) -> None:
+        """Never two writers on one volume: prove that nothing runs, unless this deploy began already.
+
+        ``mark`` is its run label; finding it means that a crash or a lost reply came in between.
+        """
+        if run.plan.copy or run.plan.kind is Kind.RESTORE:
+            seen = await self._service.deployer.seen()
+            if seen.label(LABEL_RUN) != mark:
+                await self._service.deployer.stop()
+
+    def _labels(self, mark: str, version: str | None) -> dict[str, str]:
+        labels = {LABEL_OWNER: self._shop.installation, LABEL_RUN: mark}
         return labels | ({LABEL_VERSION: version} if version else {})
 
     async def _watch(self) -> Window | None:
@@ -239,8 +271,14 @@ class Effects:
             origin = Origin(before.version, before.commit, before.rendered, before.inputs)
         else:
             version = Version.of(plan.to_version) if plan.to_version else None
-            origin = Origin(version, plan.commit, plan.rendered, plan.inputs)
+            origin = Origin(version, plan.commit, run.rendered, run.inputs)
         return h.good_json(*await record_good(self._service, self._shop, origin, how=how, run=plan.id))
+
+
+def _name_of(blob: str | None) -> str:
+    if blob is None:
+        raise Refused("the run knows no specs to deploy", hint="warmd history SERVICE")
+    return blob
 
 
 def _first_good(window: Window) -> datetime:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import anyio
 import structlog
 
 from warmd.core import gate, notices
 from warmd.core import history as h
 from warmd.core.gate import Action, Decision, View
-from warmd.core.model import Bundle, Release
+from warmd.core.model import Release
 from warmd.core.runs import Kind, Run, RunPlan
-from warmd.engine import bundles, notify
+from warmd.engine import notify
 from warmd.engine.ledger import Ledger
 from warmd.engine.observe import observe
 from warmd.engine.perform import Origin, record_good
@@ -33,21 +34,26 @@ _KINDS = {
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What a look came to. ``view`` is None where only an unfinished run was worked on."""
+    """What a look came to. ``view`` is None where an unfinished run could not be ended; ``last`` is
+    False where something was done, so that there may be more to do at once."""
 
     decision: Decision
     view: View | None
     run: Run | None = None
+    last: bool = True
 
 
 class Reconciler:
-    """Looks at one service. One task at a time; ``runner.interrupt`` may come from others."""
+    """Looks at one service, and keeps what it saw last. ``turn`` is held by whoever looks or acts;
+    only ``runner.interrupt`` comes from outside of it."""
 
     def __init__(self, service: Service, shop: Shop) -> None:
         self.service = service
         self.shop = shop
         self.ledger = Ledger(shop.journals, service.name)
         self.runner = Runner(service, shop, self.ledger)
+        self.turn = anyio.Lock()
+        self.seen: Look | None = None
         self._told: tuple[str, str] | None = None
 
     async def view(self, *, not_before: float, forced: bool = False) -> View:
@@ -55,27 +61,47 @@ class Reconciler:
         history = await self.ledger.load()
         return await observe(self.service, self.shop, history, not_before=not_before, forced=forced)
 
+    async def peek(self) -> Look:
+        """Observe and decide, and keep it as what was seen last; nothing is done or written."""
+        view = await self.view(not_before=self.shop.clock.monotonic())
+        self.seen = Look(gate.decide(view), view)
+        return self.seen
+
     async def look(self, *, not_before: float, forced: bool = False) -> Look:
         """Observe, decide and act until there is nothing left to do now."""
+        async with self.turn:
+            run: Run | None = None
+            for _ in range(ROUNDS - 1):
+                look = await self._look_once(not_before=not_before, forced=forced)
+                run = look.run or run
+                if look.last:
+                    break
+                not_before, forced = self.shop.clock.monotonic(), False
+            self.seen = replace(look, run=run)
+            return self.seen
+
+    async def _look_once(self, *, not_before: float, forced: bool) -> Look:
+        await self.ledger.load()
         run: Run | None = None
-        for _ in range(ROUNDS):
-            view, decision = None, None
-            await self.ledger.load()
-            if self.ledger.history.unfinished:
-                run = await self._in_slot(None)
-                if not run.ended:
-                    decision = Decision(Action.RESUME, "resume", f"run {run.plan.id} waits in {run.state}")
-            if decision is None:
-                view = await self.view(not_before=not_before, forced=forced)
-                decision = gate.decide(view)
-                await self._note_drift(decision)
-            self._tell(decision)
-            await self._settle(decision, view)
-            acted = await self._act(decision, view) if view is not None else None
-            if acted is None:
-                return Look(decision, view, run)
-            run = acted if isinstance(acted, Run) else run
-            not_before, forced = self.shop.clock.monotonic(), False
+        if self.ledger.history.unfinished:
+            run = await self._in_slot(None)
+            if not run.ended:
+                waits = Decision(
+                    Action.RESUME, "resume", f"run {run.plan.id} waits in {run.state}: {run.detail}"
+                )
+                self._tell(waits)
+                await self._settle(waits, None)
+                return Look(waits, None, run)
+        view = await self.view(not_before=not_before, forced=forced)
+        decision = gate.decide(view)
+        self._tell(decision)
+        await self._note_drift(decision)
+        await self._settle(decision, view)
+        if decision.action is Action.TAKE_OVER:
+            await self.take_over(view)
+            return Look(decision, view, run, last=False)
+        if decision.action in _KINDS:
+            return Look(decision, view, await self._in_slot(decision), last=False)
         return Look(decision, view, run)
 
     def _tell(self, decision: Decision) -> None:
@@ -110,22 +136,13 @@ class Reconciler:
         elif not drifted and since is not None:
             await self.ledger.write(h.drift_over(self.shop.clock.now()))
 
-    async def _act(self, decision: Decision, view: View) -> Run | bool | None:
-        """Do what was decided: the run, True where something else was done, None where nothing was."""
-        if decision.action is Action.TAKE_OVER:
-            await self.take_over(view)
-            return True
-        if decision.action not in _KINDS:
-            return None
-        return await self._in_slot(decision)
-
     async def _in_slot(self, decision: Decision | None) -> Run:
         """Make or resume a run, while no more than ``max_parallel`` services change."""
         async with self.shop.slots:
             if decision is None:
                 return await self.runner.proceed()
-            plan, rendered = await self.plan(_KINDS[decision.action], decision.target, decision.approval)
-            return await self.runner.begin(plan, rendered)
+            plan = self.plan(_KINDS[decision.action], decision.target, decision.approval)
+            return await self.runner.begin(plan)
 
     async def take_over(self, view: View, *, how: str = h.TAKEN_OVER, uid: int | None = None) -> None:
         """What runs becomes last good, as it is; not one task is created."""
@@ -136,7 +153,7 @@ class Reconciler:
         await self.ledger.write(h.last_good(good, live, uid=uid))
         log.info("service.taken-over", service=self.service.name, version=str(view.running), how=how)
 
-    async def plan(
+    def plan(
         self,
         kind: Kind,
         release: Release | None,
@@ -144,47 +161,36 @@ class Reconciler:
         *,
         by: str = "",
         why: str = "",
-    ) -> tuple[RunPlan, Bundle | None]:
-        """The run that ``kind`` means now, and the rendered bundle with its secrets' data."""
+    ) -> RunPlan:
+        """The run that ``kind`` means now. Raises Refused where there is nothing to run."""
         good = self.ledger.history.last_good
         before = good.version.text if good and good.version else None
-        common = {
-            "id": self.shop.clock.new_id(),
-            "horizon": self.service.policy.rollback_horizon,
-            "from_version": before,
-            "previous": good.bundle if good else None,
-            "approval": approval.id if approval else None,
-            "asked_by": by,
-            "why": why,
-        }
+        plan = RunPlan(
+            id=self.shop.clock.new_id(),
+            kind=kind,
+            copy=self.service.copy and good is not None and kind is not Kind.REPAIR,
+            horizon=self.service.policy.rollback_horizon,
+            from_version=before,
+            previous=good.bundle if good else None,
+            approval=approval.id if approval else None,
+            asked_by=by,
+            why=why,
+        )
         if kind in (Kind.REPAIR, Kind.SNAPSHOT):
             if good is None:
                 raise Refused(f"{self.service.name}: no last good is known", hint="warmd adopt SERVICE")
-            plan = RunPlan(
-                kind=kind,
+            return replace(
+                plan,
                 target=good.bundle,
-                copy=kind is Kind.SNAPSHOT,
                 to_version=before,
                 commit=good.commit,
                 rendered=good.rendered,
                 inputs=good.inputs,
-                **common,
             )
-            return plan, None
+        if kind is Kind.RESTORE:
+            return plan  # the snapshot brings its own specs
         if release is None:
             raise Refused(
                 f"{self.service.name}: no release to deploy", hint=f"warmd plan {self.service.name}"
             )
-        rendered = await bundles.render(self.service, release)
-        blob = await bundles.keep(self.shop, rendered.bundle)
-        plan = RunPlan(
-            kind=kind,
-            target=blob,
-            copy=self.service.copy and good is not None,
-            to_version=release.version.text,
-            commit=release.commit,
-            rendered=blob,
-            inputs=rendered.inputs,
-            **common,
-        )
-        return plan, rendered.bundle
+        return replace(plan, to_version=release.version.text, commit=release.commit)

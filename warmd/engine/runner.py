@@ -10,7 +10,6 @@ import structlog
 
 from warmd.core import history as h
 from warmd.core.machine import ROLLBACK, STOPPED, UNTOUCHED, Event, State, advance, effect_of
-from warmd.core.model import Bundle
 from warmd.core.runs import Cause, Kind, Run, RunPlan, after_failure
 from warmd.engine.ledger import Ledger
 from warmd.engine.perform import UNINTERRUPTIBLE, Done, Effects, Unhealthy
@@ -25,7 +24,8 @@ TRIES, WAIT = 8, 5.0
 
 
 class Runner:
-    """Runs of one service, one at a time. ``interrupt`` may be called from another task."""
+    """Runs of one service, one at a time. ``interrupt`` may be called from another task; ``active``
+    says whether a run is being worked on."""
 
     def __init__(self, service: Service, shop: Shop, ledger: Ledger) -> None:
         self._service = service
@@ -34,10 +34,7 @@ class Runner:
         self._scope: anyio.CancelScope | None = None
         self._cause: Cause | None = None
         self._detail = ""
-
-    @property
-    def running(self) -> bool:
-        return self._scope is not None
+        self.active = False
 
     def interrupt(self, cause: Cause, detail: str) -> None:
         """Ask the present effect to stop; what follows depends on where the run is."""
@@ -45,7 +42,7 @@ class Runner:
         if self._scope is not None:
             self._scope.cancel()
 
-    async def begin(self, plan: RunPlan, rendered: Bundle | None = None) -> Run:
+    async def begin(self, plan: RunPlan) -> Run:
         """Journal a new run and take it as far as it goes."""
         self._cause = None
         await self._ledger.write(h.run_planned(plan, self._shop.clock.now()))
@@ -57,13 +54,23 @@ class Runner:
             current=plan.from_version,
             target=plan.to_version,
         )
-        return await self.proceed(rendered)
+        return await self.proceed()
 
-    async def proceed(self, rendered: Bundle | None = None) -> Run:
+    async def proceed(self) -> Run:
         """Go on with the unfinished run: until it ends, waits for probes, or is told to leave off."""
         run = self._ledger.history.run
         assert run is not None, "no run to proceed with"
-        effects = Effects(self._service, self._shop, before=self._ledger.history.last_good, rendered=rendered)
+        effects = Effects(self._service, self._shop, before=self._ledger.history.last_good)
+        self.active = True
+        try:
+            run = await self._to_its_end(effects, run)
+        finally:
+            self.active = False
+        if run.ended and run.state is not State.STUCK:
+            await self._prune(run)
+        return run
+
+    async def _to_its_end(self, effects: Effects, run: Run) -> Run:
         while not run.ended:
             if halted := self._shop.halted():
                 log.warning("run.halted", service=self._service.name, run=run.plan.id, why=halted)
@@ -75,8 +82,6 @@ class Runner:
             run = await self._advance(run, done)
             if done.event is Event.BLIND:
                 return run
-        if run.state is not State.STUCK:
-            await self._prune(run)
         return run
 
     async def _advance(self, run: Run, done: Done) -> Run:

@@ -25,7 +25,6 @@ class Service:
     snapshotter: Snapshotter
     probers: tuple[Prober, ...]
     copy: bool = True
-    allow_volumes: bool = False
     exclude: tuple[str, ...] = ()
     keep: int = 3
 

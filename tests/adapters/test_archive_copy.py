@@ -1,0 +1,423 @@
+"""Capture, seal and restore are the identity, whatever the volume holds; and what makes them refuse."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import stat
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.adapters.archive_support import (
+    Place,
+    acl,
+    facts,
+    go_on,
+    mounted,
+    one_of_everything,
+    set_xattr,
+)
+from warmd.adapters.archive.manifest import listed, load
+from warmd.adapters.archive.seal import seal, verify
+from warmd.errors import NotFound, SnapshotError
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path)
+
+
+# --- the identity ---------------------------------------------------------------------------------
+
+names = st.binary(min_size=1, max_size=24).filter(
+    lambda b: b"/" not in b and b"\0" not in b and b.strip(b".")
+)
+contents = st.one_of(st.binary(max_size=2000), st.tuples(st.integers(0, 3_000_000), st.binary(max_size=50)))
+
+
+@st.composite
+def things(draw: st.DrawFn) -> dict[str, Any]:
+    return {
+        "kind": draw(
+            st.sampled_from(["file", "file", "folder", "folder", "link", "fifo", "char", "hard", "socket"])
+        ),
+        "into": draw(st.integers(0, 30)),
+        "name": draw(names),
+        "content": draw(contents),
+        "mode": draw(st.integers(0, 0o7777)),
+        "owner": draw(st.tuples(st.integers(0, 2**32 - 2), st.integers(0, 2**32 - 2))),
+        "mtime": draw(st.integers(-(2**31) * 10**9, 2**33 * 10**9)),
+        "xattrs": draw(
+            st.dictionaries(st.text("ab.=%é", min_size=1, max_size=6), st.binary(max_size=40), max_size=2)
+        ),
+        "acl": draw(st.one_of(st.none(), st.tuples(st.integers(0, 2**32 - 2), st.integers(0, 7)))),
+    }
+
+
+def build(root: bytes, plan: list[dict[str, Any]]) -> None:
+    """Make what the plan says, as far as it can be: names may clash, and only the first one counts."""
+    folders, others = [root], []
+    made = []
+    for thing in plan:
+        path = os.path.join(folders[thing["into"] % len(folders)], thing["name"])
+        if os.path.lexists(path):
+            continue
+        match thing["kind"]:
+            case "folder":
+                os.mkdir(path)
+                folders.append(path)
+            case "file":
+                _write(path, thing["content"])
+                others.append(path)
+            case "link":
+                os.symlink(thing["name"][::-1], path)
+                others.append(path)
+            case "hard":
+                if not others:
+                    continue
+                os.link(others[thing["into"] % len(others)], path, follow_symlinks=False)
+            case "fifo":
+                os.mkfifo(path)
+            case "char":
+                os.mknod(path, stat.S_IFCHR, os.makedev(thing["into"], 300))
+            case "socket":
+                os.mknod(path, stat.S_IFSOCK)
+        made.append((path, thing))
+    for path, thing in reversed([*made, *([(root, plan[0])] if plan else [])]):
+        kind = os.lstat(path).st_mode
+        os.chown(path, *thing["owner"], follow_symlinks=False)
+        if not stat.S_ISLNK(kind):
+            os.chmod(path, thing["mode"])
+            if thing["acl"]:
+                set_xattr(path, "system.posix_acl_access", acl(*thing["acl"]))
+                if stat.S_ISDIR(kind):
+                    set_xattr(path, "system.posix_acl_default", acl(*thing["acl"]))
+        space = "user." if stat.S_ISREG(kind) or stat.S_ISDIR(kind) else "trusted."
+        for name, value in thing["xattrs"].items():
+            set_xattr(path, space + name, value)
+    for path, thing in reversed(made):
+        os.utime(path, ns=(0, thing["mtime"]), follow_symlinks=False)
+
+
+def _write(path: bytes, content: Any) -> None:
+    with open(path, "wb") as file:
+        if isinstance(content, tuple):
+            hole, content = content
+            file.truncate(hole + len(content) + 100_000)
+            file.seek(hole)
+        file.write(content)
+
+
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(plan=st.lists(things(), max_size=16))
+def test_restoring_gives_back_what_was_captured(plan: list[dict[str, Any]]) -> None:
+    with TemporaryDirectory() as folder:
+        place = Place(Path(folder))
+        data = place.data("sso_data")
+        build(os.fsencode(data), plan)
+        before = facts(data)
+        place.sealed("r1", "sso_data")
+        assert facts(data) == before, "a capture changes nothing"
+        subprocess.run(["rm", "-rf", data], check=True)
+        place.data("sso_data")
+        place.restore("r1", "r2")
+        assert facts(data) == before
+
+
+def test_one_of_each_sort_of_thing_comes_back(place: Place) -> None:
+    data = place.data("sso_data")
+    one_of_everything(data)
+    before = facts(data)
+    place.sealed("r1", "sso_data")
+    (data / "binary").write_bytes(b"damaged")
+    done = place.restore("r1", "r2")
+    assert facts(data) == before
+    assert Path(done.moves[0].places[0], "binary").read_bytes() == b"damaged"
+    assert not (data / "socket").exists(), "a socket is nothing without its process"
+
+
+def test_holes_stay_holes(place: Place) -> None:
+    data = place.data("sso_data")
+    with (data / "sparse").open("wb") as file:
+        file.truncate(2**30)
+    path = place.sealed("r1", "sso_data")
+    place.restore("r1", "r2")
+    assert (data / "sparse").stat().st_size == 2**30
+    assert (data / "sparse").stat().st_blocks * 512 < 2**20
+    assert sum(file.stat().st_size for file in path.iterdir()) < 2**15
+
+
+def test_several_volumes_and_empty_ones(place: Place) -> None:
+    (place.data("a") / "x").write_text("a")
+    place.data("b").chmod(0o711)
+    before = {name: facts(place.data(name)) for name in ("a", "b")}
+    place.sealed("r1", "a", "b")
+    (place.data("b") / "y").write_text("b")
+    (place.data("a") / "x").unlink()
+    place.restore("r1", "r2")
+    assert {name: facts(place.data(name)) for name in ("a", "b")} == before
+
+
+def test_no_volumes_at_all(place: Place) -> None:
+    path = place.sealed("r1")
+    place.restore("r1", "r2")
+    assert load(path)[0].volumes == ()
+
+
+def test_a_tree_deeper_than_a_path_may_be_long(place: Place) -> None:
+    data = place.data("sso_data")
+    depth, name = 400, "n" * 20
+    fd = os.open(data, os.O_RDONLY)
+    try:
+        for _ in range(depth):
+            os.mkdir(name, dir_fd=fd)
+            below = os.open(name, os.O_RDONLY, dir_fd=fd)
+            os.close(fd)
+            fd = below
+        with os.fdopen(os.open("leaf", os.O_WRONLY | os.O_CREAT, dir_fd=fd), "w") as leaf:
+            leaf.write("deep down")
+        path = place.sealed("r1", "sso_data")
+        entries = list(listed(path / "1-sso_data.files.jsonl.zst", go_on))
+        assert len(entries) == depth + 2
+        assert len(entries[-1].path) == depth * 21 + 4
+        place.restore("r1", "r2")
+        place.sealed("r3", "sso_data")
+    finally:
+        os.close(fd)
+        # pytest's own clean-up is recursive and gives up at such trees
+        subprocess.run(["rm", "-rf", place.root / "docker", place.folder / "quarantine"], check=True)
+
+
+def test_many_small_files(place: Place) -> None:
+    data = place.data("sso_data")
+    for folder in range(20):
+        (data / f"{folder}").mkdir()
+        for file in range(100):
+            (data / f"{folder}" / f"{file}").write_text(f"{folder}/{file}")
+    before = facts(data)
+    path = place.sealed("r1", "sso_data")
+    assert load(path)[0].volumes[0].files == 2021
+    place.restore("r1", "r2")
+    assert facts(data) == before
+
+
+# --- what is on the disk --------------------------------------------------------------------------
+
+
+def test_a_snapshot_is_private_and_says_what_it_is(place: Place) -> None:
+    (place.data("sso_data") / "x").write_text("hello")
+    path = place.sealed("r1", "sso_data")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(file.stat().st_mode) for file in path.iterdir()} == {0o600}
+    manifest = json.loads((path / "manifest.json").read_bytes())
+    assert {k: manifest[k] for k in ("format", "service", "stack", "version", "run", "node")} == {
+        "format": 1,
+        "service": "sso",
+        "stack": "sso",
+        "version": "1.0.0+2.3",
+        "run": "r1",
+        "node": "node1",
+    }
+    assert manifest["volumes"][0]["mountpoint"] == str(place.data("sso_data"))
+    assert "GNU tar" in manifest["tools"]["tar"]
+    assert json.loads((path / "bundle.json").read_bytes())["services"] == []
+
+
+def test_a_socket_is_listed_as_ignored(place: Place) -> None:
+    os.mknod(place.data("v") / "s", stat.S_IFSOCK)
+    path = place.sealed("r1", "v")
+    lines = subprocess.run(
+        ["zstd", "-dc", path / "1-v.files.jsonl.zst"], check=True, capture_output=True
+    ).stdout
+    assert [json.loads(line).get("ignored") for line in lines.splitlines()] == [None, True]
+
+
+def test_the_readme_restores_without_warmd(place: Place) -> None:
+    """The lines of README.txt, typed as they stand there (docker's own apart)."""
+    data = place.data("sso_data")
+    one_of_everything(data)
+    before = facts(data)
+    path = place.sealed("r1", "sso_data")
+    (data / "binary").write_bytes(b"damaged")
+    lines = [
+        line.strip() for line in (path / "README.txt").read_text().splitlines() if line.startswith("   ")
+    ]
+    typed = [line for line in lines if line.startswith(("sha256sum ", "mv ", "mkdir ", "zstd "))]
+    assert [shlex.split(line)[0] for line in typed] == ["sha256sum", "mv", "mkdir", "zstd"]
+    subprocess.run(["bash", "-euo", "pipefail", "-c", "\n".join(typed)], cwd=path, check=True)
+    assert facts(data) == before
+
+
+def test_an_attempt_starts_anew_under_the_same_id(place: Place) -> None:
+    data = place.data("v")
+    (data / "x").write_text("1")
+    leftover = place.snapshot(".r1.partial")
+    leftover.mkdir(parents=True)
+    (leftover / "1-v.tar.zst").write_text("half")
+    place.capture("r1", "v")
+    (data / "x").write_text("2")
+    path = place.sealed("r1", "v")
+    assert not leftover.exists()
+    (data / "x").write_text("3")
+    again = place.sealed("r1", "v")
+    assert again == path
+    place.restore("r1", "r2")
+    assert (data / "x").read_text() == "3"
+
+
+# --- something is still writing -------------------------------------------------------------------
+
+
+def _once_there(path: Path, act: Callable[[], Any]) -> Callable[[], None]:
+    """A check that acts, once, as soon as ``path`` exists."""
+    done = []
+
+    def check() -> None:
+        if path.exists() and not done:
+            done.append(act())
+
+    return check
+
+
+@pytest.mark.parametrize("what", ["written to", "removed", "added", "renamed", "chmod"])
+def test_a_change_during_the_copy_is_found(place: Place, what: str) -> None:
+    data = place.data("v")
+    for name in "abc":
+        (data / name).write_text("x" * 10)
+    acts: dict[str, Callable[[], Any]] = {
+        "written to": lambda: (data / "b").write_text("y" * 10),
+        "removed": lambda: (data / "b").unlink(),
+        "added": lambda: (data / "d").touch(),
+        "renamed": lambda: (data / "b").rename(data / "z"),
+        "chmod": lambda: (data / "b").chmod(0o600),
+    }
+    packing = place.snapshot(".r1.partial") / "1-v.tar.zst"
+    with pytest.raises(SnapshotError, match="something (is|was) still writing"):
+        place.capture("r1", "v", check=_once_there(packing, acts[what]))
+    assert list(place.snapshot("").iterdir()) == []
+
+
+def test_a_change_of_an_earlier_volume_is_found(place: Place) -> None:
+    (place.data("a") / "x").write_text("1")
+    place.data("b")
+    second = place.snapshot(".r1.partial") / "2-b.tar.zst"
+    with pytest.raises(SnapshotError, match="still writing"):
+        place.capture(
+            "r1", "a", "b", check=_once_there(second, lambda: (place.data("a") / "x").write_text("2"))
+        )
+
+
+def test_a_file_that_grows_while_it_is_read_is_found(place: Place) -> None:
+    data = place.data("v")
+    (data / "log").write_bytes(b"x" * 5_000_000)
+
+    def grow() -> None:
+        with (data / "log").open("ab") as file:
+            file.write(b"more")
+
+    with pytest.raises(SnapshotError, match="log changed or vanished while it was read"):
+        place.capture("r1", "v", check=grow)
+
+
+@pytest.mark.parametrize("how", [("-t", "tmpfs", "tmpfs"), ("--bind", "/")], ids=["tmpfs", "bind"])
+def test_a_mount_inside_a_volume_is_named(place: Place, how: tuple[str, ...]) -> None:
+    inner = place.data("v") / "in there"
+    inner.mkdir()
+    source = (*how[:-1], str(place.root)) if how[0] == "--bind" else how
+    with mounted(inner, *source), pytest.raises(SnapshotError, match="in there is a mount point"):
+        place.capture("r1", "v")
+
+
+# --- the seal -------------------------------------------------------------------------------------
+
+
+def _content(data: Path) -> None:
+    (data / "folder" / "f").write_text("other")
+    os.utime(data / "folder" / "f", ns=(0, 10**18))
+
+
+CHANGES: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "content": (_content, "folder/f: sha256 is "),
+    "mode": (lambda d: (d / "folder" / "f").chmod(0o600), "folder/f: mode is 0o600, not 0o644"),
+    "owner": (lambda d: os.chown(d / "folder" / "f", 7, 0), "folder/f: uid is 7, not 0"),
+    "time": (lambda d: os.utime(d / "folder" / "f", ns=(0, 10**18 + 1)), "folder/f: mtime is 1000000000000000001"),
+    "missing": (lambda d: (d / "fifo").unlink(), "fifo"),
+    "extra": (lambda d: (d / "folder" / "e").touch(), "folder/e was never captured"),
+    "link": (lambda d: ((d / "link").unlink(), os.symlink("y", d / "link")), "link: target is b'y', not b'x'"),
+    "type": (lambda d: ((d / "fifo").unlink(), (d / "fifo").touch()), "fifo: type is file, not fifo"),
+    "xattr": (
+        lambda d: os.setxattr(d / "folder" / "f", "trusted.a", b"2"),
+        "folder/f: extended attribute trusted.a differs",
+    ),
+}  # fmt: skip
+
+
+def _small(data: Path) -> None:
+    (data / "folder").mkdir()
+    (data / "folder" / "f").write_text("12345")
+    (data / "folder" / "f").chmod(0o644)
+    os.setxattr(data / "folder" / "f", "trusted.a", b"1")
+    os.symlink("x", data / "link")
+    os.mkfifo(data / "fifo")
+
+
+def _same_times(data: Path) -> None:
+    for path in (data / "link", data / "fifo", data / "folder", data):
+        if os.path.lexists(path):
+            os.utime(path, ns=(0, 10**18), follow_symlinks=False)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_an_archive_of_anything_else_is_not_sealed(place: Place, change: str) -> None:
+    """The archive and its hash are exchanged for those of a slightly different volume."""
+    data = place.data("v")
+    _small(data)
+    os.utime(data / "folder" / "f", ns=(0, 10**18))
+    _same_times(data)
+    path = place.capture("r1", "v")
+    act, complaint = CHANGES[change]
+    act(data)
+    _same_times(data)
+    other = place.capture("r2", "v")
+    _exchange_archive(path, other)
+    with pytest.raises(SnapshotError) as caught:
+        seal(place.folder, "r1", check=go_on)
+    assert complaint in caught.value.message
+    assert not (path / "sealed").exists()
+    seal(place.folder, "r2", check=go_on)
+
+
+def _exchange_archive(path: Path, other: Path) -> None:
+    (path / "1-v.tar.zst").write_bytes((other / "1-v.tar.zst").read_bytes())
+    mine, its = (json.loads((p / "manifest.json").read_bytes()) for p in (path, other))
+    mine["volumes"][0]["archive_sha256"] = its["volumes"][0]["archive_sha256"]
+    (path / "manifest.json").write_text(json.dumps(mine))
+
+
+def test_sealing_twice_and_verifying_are_fine(place: Place) -> None:
+    (place.data("v") / "x").write_text("12345")
+    path = place.capture("r1", "v")
+    assert not verify(path, check=go_on).sealed
+    first = seal(place.folder, "r1", check=go_on)
+    assert first.sealed
+    assert (first.files, first.data_bytes, first.version) == (2, 5, "1.0.0+2.3")
+    assert seal(place.folder, "r1", check=go_on) == first == verify(path, check=go_on)
+
+
+def test_there_is_no_such_snapshot(place: Place) -> None:
+    with pytest.raises(NotFound, match="no snapshot at"):
+        seal(place.folder, "r1", check=go_on)
+
+
+@pytest.mark.parametrize("id_", ["", "..", "../x", "/etc", ".hidden", "a/b", "a\n"])
+def test_an_id_is_no_path(place: Place, id_: str) -> None:
+    with pytest.raises(SnapshotError, match="can't be the id of a snapshot"):
+        place.capture(id_)

@@ -1,0 +1,184 @@
+"""JournalStore over one append-only file a service: ``<state_dir>/services/<id>/journal``.
+
+The token is the sequence number of the last record, 0 for none. Only whole, fsynced lines count: a
+torn tail is cut off before the next append. What was read is kept in memory, so an append reads
+nothing; a file that changed under us (its inode or size) is noticed and refused.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import anyio
+from anyio import to_thread
+
+from warmd.adapters import files
+from warmd.core.journal import Draft, Record, decode, encode
+from warmd.errors import JournalError
+
+T = TypeVar("T")
+
+#: (device, inode, bytes) of the file when it was last read or written; None: there is none.
+_Shape = tuple[int, int, int] | None
+_AGAIN = "run the command again; if it stays, another program writes there"
+
+
+@dataclass
+class _Known:
+    """What memory holds of one journal: its records, and the file they came from."""
+
+    records: list[Record]
+    good: int
+    shape: _Shape
+
+
+@dataclass
+class _Journal:
+    """One service's file. All of it runs in threads, under ``lock``: memory and disk change together
+    there, so a caller that is cancelled or gone can't leave them apart."""
+
+    path: Path
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    known: _Known | None = None
+    broken: str = ""
+    named: bool = False  # the file's name, and the folder's, are known to be durable
+
+    def load(self) -> tuple[tuple[Record, ...], int]:
+        with self.lock:
+            self._check_broken()
+            if self.known is None or self.known.shape != self._shape():
+                self.known = self._read()
+            records = self.known.records
+            return tuple(records), len(records)
+
+    def append(self, draft: Draft, expected: int) -> tuple[Record, int]:
+        with self.lock:
+            self._check_broken()
+            known = self.known = self.known or self._read()
+            if len(known.records) != expected:
+                raise JournalError(
+                    f"{self.path}: ends with record {len(known.records)}, not with {expected}: "
+                    "somebody else appended to it",
+                    hint=_AGAIN,
+                )
+            record, line = encode(draft, after=known.records[-1] if known.records else None)
+            try:
+                known.shape = self._write(line, known)
+            except BaseException:
+                self.known = None  # whatever is on disk now, the next call reads it
+                raise
+            known.records.append(record)
+            known.good += len(line)
+            return record, record.seq
+
+    def _check_broken(self) -> None:
+        if self.broken:
+            raise JournalError(
+                f"{self.path}: {self.broken}; what is on the disk is not known",
+                hint="see dmesg, mend the disk, then restart warmd",
+            )
+
+    def _shape(self) -> _Shape:
+        try:
+            seen = self.path.stat()
+        except FileNotFoundError:
+            return None
+        return (seen.st_dev, seen.st_ino, seen.st_size)
+
+    def _read(self) -> _Known:
+        try:
+            fd = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            return _Known([], 0, None)
+        with os.fdopen(fd, "rb") as file:
+            content = file.read()
+            seen = os.fstat(fd)
+            # A process that was killed before its fsync leaves lines that only memory has. They are
+            # acted on from here on, so they have to be as durable as ours.
+            self._fsync(fd)
+        records, good = decode(content, where=str(self.path))
+        return _Known(list(records), good, (seen.st_dev, seen.st_ino, len(content)))
+
+    def _write(self, line: bytes, known: _Known) -> _Shape:
+        if known.shape is None:
+            files.make_folder(self.path.parent)
+        flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW
+        # One that is not there is made, and one that was there and is gone is an error.
+        fd = os.open(self.path, flags | (os.O_CREAT | os.O_EXCL if known.shape is None else 0), 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            seen = os.fstat(fd)
+            if known.shape is not None and known.shape != (seen.st_dev, seen.st_ino, seen.st_size):
+                raise JournalError(f"{self.path}: changed since it was read", hint=_AGAIN)
+            if seen.st_size > known.good:  # a torn tail
+                os.ftruncate(fd, known.good)
+                self._fsync(fd)
+            files.write_all(fd, line)
+            self._fsync(fd)
+        finally:
+            os.close(fd)
+        if not self.named:
+            files.fsync_folder(self.path.parent)
+            files.fsync_folder(self.path.parent.parent)
+            self.named = True
+        return (seen.st_dev, seen.st_ino, known.good + len(line))
+
+    def _fsync(self, fd: int) -> None:
+        try:
+            os.fsync(fd)
+        except OSError as error:
+            self.broken = f"fsync failed: {error.strerror}"
+            self._check_broken()
+
+
+async def _shielded(call: Callable[[], T]) -> T:
+    with anyio.CancelScope(shield=True):
+        answer = await to_thread.run_sync(call)
+    return answer  # noqa: RET504 - mypy can't know that this scope never swallows a cancellation
+
+
+class JournalFiles:
+    """All services' journals below one folder, ``<state_dir>/services``."""
+
+    def __init__(self, services: Path) -> None:
+        self._services = services
+        self._journals: dict[str, _Journal] = {}
+
+    async def load(self, service: str) -> tuple[tuple[Record, ...], int]:
+        """All records and the token. No file is no record. Raises JournalError where it is damaged,
+        Transient or Permanent where it can't be read."""
+        journal = self._journal(service)
+        return await self._in_thread(journal, "can't read", journal.load)
+
+    async def append(self, service: str, draft: Draft, *, expected: int) -> tuple[Record, int]:
+        """Append durably; the record and the next token. Not interrupted by cancellation.
+
+        Raises JournalError where the journal does not end with ``expected``, changed since it was
+        read or is damaged, and for ever after a failed fsync; Transient where the disk is full: then
+        nothing was appended, and the same call may work later.
+        """
+        journal = self._journal(service)
+        return await self._in_thread(journal, "can't append to", lambda: journal.append(draft, expected))
+
+    def _journal(self, service: str) -> _Journal:
+        if service not in self._journals:
+            if service in ("", ".", "..") or "/" in service or "\0" in service:
+                raise JournalError(f"{service!r} can't be the name of a service's folder")
+            self._journals[service] = _Journal(self._services / service / "journal")
+        return self._journals[service]
+
+    async def _in_thread(self, journal: _Journal, verb: str, call: Callable[[], T]) -> T:
+        try:
+            return await _shielded(call)
+        except BlockingIOError as error:
+            raise JournalError(f"{journal.path}: another process is writing to it", hint=_AGAIN) from error
+        except (FileExistsError, FileNotFoundError) as error:
+            raise JournalError(f"{journal.path}: changed since it was read", hint=_AGAIN) from error
+        except OSError as error:
+            raise files.explain(error, f"{verb} {journal.path}") from error

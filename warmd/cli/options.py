@@ -1,0 +1,46 @@
+"""Options that several verbs have, each defined once.
+
+``--config`` is accepted before the verb and after it. A verb takes ``config: ConfigPath = CONFIG``
+and gets: its own ``--config``, else the one before the verb, else ``$WARMD_CONFIG``, else CONFIG.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+CONFIG = Path("/etc/warmd/warmd.toml")
+
+
+def _config(context: typer.Context, value: Path) -> Path:
+    """The nearest ``--config`` that was typed, else what the environment or the default says."""
+    if _typed(context) or context.parent is None or not _typed(context.parent):
+        return value
+    return Path(context.parent.params["config"])
+
+
+def _typed(context: Any) -> bool:
+    source = context.get_parameter_source("config")
+    return source is not None and source.name == "COMMANDLINE"
+
+
+ConfigPath = Annotated[
+    Path,
+    typer.Option(
+        "--config",
+        "-c",
+        envvar="WARMD_CONFIG",
+        metavar="PATH",
+        callback=_config,
+        help="The configuration file.",
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
+ServiceName = Annotated[str, typer.Argument(metavar="SERVICE", help="A service's name in the configuration.")]
+MaybeService = Annotated[
+    str | None,
+    typer.Argument(metavar="[SERVICE]", help="A service's name in the configuration. Default: all of them."),
+]

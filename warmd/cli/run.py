@@ -1,0 +1,45 @@
+"""``warmd run``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import anyio
+import typer
+
+from warmd.cli.options import CONFIG, ConfigPath
+
+LogLevel = Annotated[
+    str | None,
+    typer.Option("--log-level", help="debug, info, warning or error; wins over the configuration."),
+]
+Offline = Annotated[bool, typer.Option("--offline", help="Use the versions that are known; no network.")]
+
+
+def verb(config: ConfigPath = CONFIG, log_level: LogLevel = None, offline: Offline = False) -> None:
+    """Look after everything until told to stop: the daemon.
+
+    SIGHUP looks at everything now. SIGTERM stops within 30 seconds, in the middle of an upgrade too:
+    before the new version is deployed the old one is put back, after that the next start goes on.
+    """
+    from warmd import log
+    from warmd.config import load
+
+    settings = load(config)
+    log.setup(log_level or settings.daemon.log_level)
+    anyio.run(_run, settings, offline)
+
+
+async def _run(settings: Any, offline: bool) -> None:
+    from warmd.app import build
+    from warmd.engine import control
+
+    async with build(settings, offline=offline) as app:
+        with app.state.lock():
+            supervisor = app.supervisor()
+            desk = app.desk(supervisor.trouble)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(supervisor.signals)
+                await tasks.start(control.serve, desk, settings.daemon.control_socket)
+                await supervisor.run()
+                tasks.cancel_scope.cancel()

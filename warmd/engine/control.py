@@ -1,0 +1,138 @@
+"""The control socket: one JSON request a connection, one JSON answer. The peer's uid is the kernel's word."""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import anyio
+import structlog
+from anyio.abc import SocketAttribute, SocketStream, TaskGroup
+
+from warmd import errors
+from warmd.engine.desk import Answer, Desk, Request
+from warmd.errors import Locked, Refused, WarmdError
+
+log = structlog.get_logger("warmd.control")
+
+#: Bytes that a request may have; answers are bounded by what they are about.
+MAX_REQUEST = 64 * 1024
+#: Seconds that a client has to say what it wants.
+PATIENCE = 10.0
+#: Who may open the socket: its owner and group. What they may do is decided by their uid.
+MODE = 0o660
+
+
+async def serve(
+    desk: Desk, path: Path, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED
+) -> None:
+    """Answer requests at ``path`` until cancelled. A socket left by a dead daemon is replaced: the
+    caller holds the lock of the state directory."""
+    await anyio.Path(path).unlink(missing_ok=True)
+    async with anyio.create_task_group() as work:
+        listener = await anyio.create_unix_listener(path, mode=MODE)
+        async with listener:
+            task_status.started()
+            try:
+                await listener.serve(lambda stream: _talk(desk, work, stream))
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await anyio.Path(path).unlink(missing_ok=True)
+
+
+def _peer_uid(stream: SocketStream) -> int:
+    raw = stream.extra(SocketAttribute.raw_socket)
+    size = struct.calcsize("3i")
+    _pid, uid, _gid = struct.unpack("3i", raw.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
+    return int(uid)
+
+
+async def _talk(desk: Desk, work: TaskGroup, stream: SocketStream) -> None:
+    async with stream:
+        answered = anyio.Event()
+        answer: Answer = {}
+
+        async def do(request: Request) -> None:
+            nonlocal answer
+            answer = await _answer(desk, request)
+            answered.set()
+
+        try:
+            with anyio.fail_after(PATIENCE):
+                request = _parse(await _line(stream), _peer_uid(stream))
+        except (WarmdError, TimeoutError, anyio.BrokenResourceError) as error:
+            answer = {"error": _error(error if isinstance(error, WarmdError) else Refused("no request came"))}
+        else:
+            # In a task of its own: what was begun goes on when whoever asked has gone.
+            work.start_soon(do, request)
+            await answered.wait()
+        with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
+            await stream.send(json.dumps(answer).encode() + b"\n")
+
+
+async def _line(stream: SocketStream) -> bytes:
+    received = b""
+    while not received.endswith(b"\n"):
+        try:
+            received += await stream.receive()
+        except anyio.EndOfStream:
+            break
+        if len(received) > MAX_REQUEST:
+            raise Refused("the request is too long")
+    return received
+
+
+def _parse(line: bytes, uid: int) -> Request:
+    try:
+        body = json.loads(line)
+        verb, service, args = body["verb"], body.get("service"), body.get("args") or {}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Refused(f"not a request: {error}") from error
+    if not isinstance(verb, str) or not isinstance(service, str | None) or not isinstance(args, dict):
+        raise Refused("not a request: verb, service and args have the wrong types")
+    return Request(verb, service, args, uid)
+
+
+async def _answer(desk: Desk, request: Request) -> Answer:
+    try:
+        answer = await desk.answer(request)
+    except WarmdError as error:
+        return {"error": _error(error)}
+    except Exception as error:
+        log.exception("control.crashed", verb=request.verb)
+        return {"error": _error(WarmdError(f"unexpected {type(error).__name__}: {error}"))}
+    log.info("control.answered", verb=request.verb, service=request.service, uid=request.uid)
+    return {"ok": answer}
+
+
+def _error(error: WarmdError) -> dict[str, Any]:
+    return {"type": type(error).__name__, "message": error.message, "hint": error.hint}
+
+
+async def ask(path: Path, verb: str, service: str | None, args: Mapping[str, Any]) -> Answer:
+    """Ask the daemon at ``path``. Raises what the daemon raised, and Locked where none answers."""
+    try:
+        stream = await anyio.connect_unix(path)
+    except OSError as error:
+        raise Locked(f"no daemon answers at {path}: {error.strerror}") from error
+    async with stream:
+        await stream.send(json.dumps({"verb": verb, "service": service, "args": dict(args)}).encode() + b"\n")
+        received = b""
+        with suppress(anyio.EndOfStream):
+            while not received.endswith(b"\n"):
+                received += await stream.receive()
+    try:
+        answer = json.loads(received)
+    except ValueError:
+        raise WarmdError("the daemon stopped before it answered", hint="warmd status") from None
+    if "error" in answer:
+        said = answer["error"]
+        kind = getattr(errors, said["type"], WarmdError)
+        raise kind(said["message"], hint=said["hint"])
+    result: Answer = answer["ok"]
+    return result

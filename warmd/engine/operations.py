@@ -1,0 +1,288 @@
+"""What a person asks of one service. Each takes the service's turn, so none meets a look half-way."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from warmd.core import gate, specdiff, status
+from warmd.core import history as h
+from warmd.core.gate import Action, Candidate, View
+from warmd.core.history import Approval
+from warmd.core.machine import State
+from warmd.core.model import Bundle, Release, SnapshotInfo
+from warmd.core.planning import Outage, expected_outage, steps
+from warmd.core.runs import Cause, Kind, Run, RunPlan
+from warmd.core.specs import unpinned
+from warmd.core.status import PlanStatus
+from warmd.core.versions import Version
+from warmd.engine import bundles
+from warmd.engine.reconcile import Look, Reconciler
+from warmd.errors import NotFound, Refused
+
+
+class Operations:
+    """The verbs of one service."""
+
+    def __init__(self, reconciler: Reconciler) -> None:
+        self._r = reconciler
+        self._service = reconciler.service
+        self._shop = reconciler.shop
+
+    @property
+    def _name(self) -> str:
+        return self._service.name
+
+    async def reconcile(self) -> Look:
+        """Look now, waits after failures left out."""
+        return await self._r.look(not_before=self._shop.clock.monotonic(), forced=True)
+
+    async def approve(self, version: str, *, uid: int, why: str) -> Release:
+        """Let one release through once, as it is published now. Raises NotFound or Refused."""
+        async with self._r.turn:
+            view = await self._view()
+            current = _current(view)
+            release = view.catalog.find(Version.parse(version))
+            if release is None:
+                raise NotFound(f"{self._name}: {version} is not published", hint=f"warmd plan {self._name}")
+            if current is not None and (release.version < current or release.version.same_as(current)):
+                raise Refused(
+                    f"{self._name}: {version} is not above {current}, which runs; warmd never goes down"
+                )
+            path = gate.way(view.catalog, current, release) if current else (release,)
+            given = Approval(
+                self._shop.clock.new_id(),
+                release.version.text,
+                gate.binding(path),
+                uid,
+                why,
+                self._shop.clock.now(),
+            )
+            await self._r.ledger.write(h.approval(given))
+            return release
+
+    async def retry(self, *, uid: int, version: str | None = None) -> None:
+        """Forget why a version (or all) failed, and let a stuck run go on. Raises NotFound."""
+        async with self._r.turn:
+            history = await self._r.ledger.load()
+            if version is not None and version not in history.failures:
+                raise NotFound(f"{self._name}: {version} has not failed", hint=f"warmd history {self._name}")
+            if not history.failures and history.stuck is None and history.trouble is None:
+                raise NotFound(f"{self._name}: nothing has failed", hint=f"warmd status {self._name}")
+            await self._r.ledger.write(h.retry(self._shop.clock.now(), uid=uid, version=version))
+
+    async def abort(self, *, uid: int) -> Run:
+        """Interrupt the run in progress: back to the old version. Raises NotFound."""
+        history = await self._r.ledger.load()
+        run = history.unfinished
+        if run is None:
+            raise NotFound(f"{self._name}: no run is in progress", hint=f"warmd status {self._name}")
+        self._r.runner.interrupt(Cause.ABORT, f"aborted by uid {uid}")
+        async with self._r.turn:  # the run's own task ends it; without one, this does
+            if self._r.ledger.history.unfinished:
+                await self._r.runner.proceed()
+        return self._r.ledger.history.run or self._r.ledger.history.runs[-1]
+
+    async def adopt(self, *, uid: int, version: str | None = None) -> str:
+        """What runs is good: it becomes last good, and a stuck run is over. The version's text."""
+        async with self._r.turn:
+            view = await self._view()
+            if view.history.unfinished:
+                raise Refused(f"{self._name}: a run is in progress", hint=f"warmd abort {self._name}")
+            if view.owner is not None:
+                raise Refused(f"{self._name}: its stack belongs to installation {view.owner}")
+            if not view.deployed:
+                raise Refused(
+                    f"{self._name}: nothing runs that could be adopted", hint=f"warmd deploy {self._name}"
+                )
+            parsed = Version.parse(version) if version else _current(view)
+            if parsed is None:
+                what = f'"{version}" is not a version' if version else "no label says which version runs"
+                raise Refused(f"{self._name}: {what}", hint=f"warmd adopt {self._name} --version 1.2.3+4.5")
+            await self._r.take_over(replace(view, running=parsed), how=h.ADOPTED, uid=uid)
+            return parsed.text
+
+    async def pause(self, *, uid: int, why: str) -> None:
+        """No new run until resumed; one in progress goes on to its end."""
+        async with self._r.turn:
+            await self._r.ledger.load()
+            await self._r.ledger.write(h.paused(self._shop.clock.now(), uid=uid, why=why))
+
+    async def resume(self, *, uid: int) -> None:
+        async with self._r.turn:
+            await self._r.ledger.load()
+            await self._r.ledger.write(h.resumed(self._shop.clock.now(), uid=uid))
+
+    async def deploy(self, *, uid: int, version: str | None = None, why: str = "") -> Run:
+        """Deploy what is rendered now, of the running version or a given one, as a run like any other."""
+        async with self._r.turn:
+            view = await self._view()
+            self._ready(view)
+            release = self._to_deploy(view, version)
+            kind = Kind.DEPLOY if view.history.last_good else Kind.COLD_DEPLOY
+            plan = self._r.plan(kind, release, by=f"uid {uid}", why=why)
+            candidate = self._candidate(view, release)
+            if candidate and candidate.approved:
+                plan = replace(plan, approval=candidate.approved.id)
+            return await self._run(plan)
+
+    async def snapshot(self, *, uid: int, why: str = "") -> Run:
+        """Stop the service, copy its data, start it again."""
+        async with self._r.turn:
+            view = await self._view()
+            self._ready(view)
+            if not self._service.copy:
+                raise Refused(f'{self._name}: snapshot.kind is "none"', hint='set snapshot.kind = "archive"')
+            return await self._run(self._r.plan(Kind.SNAPSHOT, None, by=f"uid {uid}", why=why))
+
+    async def restore(self, snapshot: str, *, uid: int, why: str = "") -> Run:
+        """Put a snapshot's data and specs back; what is replaced goes to quarantine."""
+        async with self._r.turn:
+            view = await self._view()
+            if view.history.unfinished:
+                raise Refused(f"{self._name}: a run is in progress", hint=f"warmd abort {self._name}")
+            if view.paused:
+                raise Refused(f"{self._name}: {view.paused}", hint=f"warmd resume {self._name}")
+            info = await self._find_snapshot(snapshot)
+            bundle = Bundle.from_json(await self._service.snapshotter.specs(info.handle))
+            release = view.catalog.find(Version.parse(info.version or ""))
+            plan = replace(
+                self._r.plan(Kind.RESTORE, None, by=f"uid {uid}", why=why),
+                target=await bundles.keep(self._shop, bundle),
+                to_version=info.version,
+                snapshot=info.handle,
+                commit=release.commit if release else None,
+                inputs=await self._service.deployer.inputs(release) if release else None,
+            )
+            return await self._run(plan)
+
+    async def snapshots(self) -> tuple[SnapshotInfo, ...]:
+        return tuple(await self._service.snapshotter.snapshots())
+
+    async def plan(self) -> PlanStatus:
+        """What a look would do now, and why. Changes nothing."""
+        view = await self._view()
+        decision = gate.decide(view)
+        if decision.action is Action.TAKE_OVER:
+            decision = replace(decision, candidates=gate.judge(view, view.running))
+        target, kind = decision.target, _KINDS.get(decision.action)
+        changes = view.changed
+        shown: tuple[str, ...] = ()
+        outage: Outage | None = None
+        if kind is not None:
+            copy = self._service.copy and kind is Kind.UPGRADE
+            volumes = await self._volumes() if copy else ()
+            shown, outage = self._steps(view, kind, target, copy=copy, volumes=volumes)
+            outage = outage if not volumes else await self._outage(view, volumes)
+            if target is not None and kind is Kind.UPGRADE:
+                changes += await self._changes(target)
+        return status.of_plan(
+            self._name, self._service.stack, view, decision, changes=changes, steps=shown, outage=outage
+        )
+
+    # --- shared ----------------------------------------------------------------------------------
+
+    async def _view(self) -> View:
+        return await self._r.view(not_before=self._shop.clock.monotonic(), forced=True)
+
+    async def _run(self, plan: RunPlan) -> Run:
+        async with self._shop.slots:
+            return await self._r.runner.begin(plan)
+
+    def _ready(self, view: View) -> None:
+        """Raises Refused where a person's run can't begin now."""
+        if view.history.unfinished:
+            raise Refused(f"{self._name}: a run is in progress", hint=f"warmd status {self._name}")
+        if view.history.stuck:
+            raise Refused(
+                f"{self._name}: it is stuck", hint=f"warmd retry {self._name}, or warmd adopt {self._name}"
+            )
+        if view.owner is not None:
+            raise Refused(f"{self._name}: its stack belongs to installation {view.owner}")
+        if view.paused:
+            raise Refused(f"{self._name}: {view.paused}", hint=f"warmd resume {self._name}")
+
+    def _candidate(self, view: View, release: Release) -> Candidate | None:
+        return next((c for c in gate.judge(view, _current(view)) if c.release is release), None)
+
+    def _to_deploy(self, view: View, version: str | None) -> Release:
+        current = _current(view)
+        wanted = Version.parse(version) if version else current
+        release = view.catalog.find(wanted)
+        if release is None:
+            raise NotFound(
+                f"{self._name}: {version or current or 'no version'} is not published", hint="warmd plan"
+            )
+        if current is None or release.version.same_as(current):
+            return release
+        candidate = self._candidate(view, release)
+        if candidate is None:
+            raise Refused(f"{self._name}: {version} is below {current}, which runs", hint="warmd restore")
+        if not candidate.passes:
+            raise Refused(
+                f"{self._name}: {version}: {candidate.hold}", hint=f"warmd approve {self._name} {version}"
+            )
+        return release
+
+    async def _find_snapshot(self, name: str) -> SnapshotInfo:
+        known = await self._service.snapshotter.snapshots()
+        found = [s for s in known if s.handle.id == name] or [
+            s for s in known if s.handle.id.startswith(name)
+        ]
+        if len(found) != 1:
+            what = "is no snapshot" if not found else "is the beginning of several snapshots"
+            raise NotFound(f"{self._name}: {name} {what}", hint=f"warmd snapshots {self._name}")
+        return found[0]
+
+    async def _volumes(self) -> tuple[str, ...]:
+        mounts = await self._service.deployer.writable()
+        return tuple(dict.fromkeys(m.source for m in mounts if m.kind == "volume"))
+
+    async def _outage(self, view: View, volumes: tuple[str, ...]) -> Outage:
+        present = [v for v in await self._shop.swarm.volumes(self._service.stack) if v.name in volumes]
+        size = await self._service.snapshotter.measure(present)
+        return expected_outage(view.history, copy=True, data_bytes=size)
+
+    def _steps(
+        self, view: View, kind: Kind, target: Release | None, *, copy: bool, volumes: tuple[str, ...]
+    ) -> tuple[tuple[str, ...], Outage]:
+        current = _current(view)
+        shown = steps(
+            kind,
+            copy=copy,
+            stack=self._service.stack,
+            before=current.text if current else None,
+            to=target.version.text if target else None,
+            volumes=volumes,
+            gate=status.gate_line(self._service.gate),
+            horizon=self._service.policy.rollback_horizon,
+        )
+        return shown, expected_outage(view.history, copy=copy, data_bytes=None)
+
+    async def _changes(self, target: Release) -> tuple[str, ...]:
+        good = self._r.ledger.history.last_good
+        if good is None:
+            return ()
+        known = await bundles.fetch(self._shop, good.rendered or good.bundle)
+        now = (await bundles.render(self._service, target)).bundle
+        return tuple(str(c) for c in specdiff.diff(unpinned(known), now))
+
+
+_KINDS = {Action.UPGRADE: Kind.UPGRADE, Action.COLD_DEPLOY: Kind.COLD_DEPLOY, Action.REPAIR: Kind.REPAIR}
+
+
+def _current(view: View) -> Version | None:
+    good = view.history.last_good
+    return view.running or (good.version if good else None)
+
+
+def outcome_code(run: Run | None) -> int:
+    """The exit code that tells how a run ended: 0, 4 rolled back or interrupted, 5 stuck, 7 unchanged."""
+    if (
+        run is None
+        or run.state is State.COMMITTED
+        or (run.plan.kind is Kind.RESTORE and run.state is State.ROLLED_BACK)
+    ):
+        return 0
+    if run.state in (State.ROLLED_BACK, State.INTERRUPTED):
+        return 4
+    return 7 if run.state is State.FAILED_UNCHANGED else 5
