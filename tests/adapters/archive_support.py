@@ -69,42 +69,39 @@ class Place:
         return restore(self.folder, id_, run=run, at=NOW, check=go_on, **options)
 
 
-def facts(root: Path) -> dict[bytes, tuple[Any, ...]]:
+def facts(root: Path) -> dict[str, tuple[Any, ...]]:
     """Everything that a copy has to keep, by path: two equal volumes give equal facts."""
-    found: dict[bytes, tuple[Any, ...]] = {}
-    names_of: dict[int, list[bytes]] = {}
-    base = os.fsencode(root)
-    for folder, folders, files in os.walk(base):
-        for path in [folder] if folder == base else []:
-            found[b"."] = _facts_of(path)
+    found: dict[str, tuple[Any, ...]] = {".": _facts_of(root)}
+    names_of: dict[int, list[str]] = {}
+    for folder, folders, files in os.walk(root):
         for name in (*folders, *files):
-            path = os.path.join(folder, name)
-            st = os.lstat(path)
+            path = Path(folder) / name
+            st = path.lstat()
             if stat.S_ISSOCK(st.st_mode):
                 continue
-            found[os.path.relpath(path, base)] = _facts_of(path)
+            relative = str(path.relative_to(root))
+            found[relative] = _facts_of(path)
             if st.st_nlink > 1 and (stat.S_ISREG(st.st_mode) or stat.S_ISLNK(st.st_mode)):
-                names_of.setdefault(st.st_ino, []).append(os.path.relpath(path, base))
+                names_of.setdefault(st.st_ino, []).append(relative)
     for names in names_of.values():
-        found[b"//hard links of " + min(names)] = tuple(sorted(names))
+        found[f"//hard links of {min(names)}"] = tuple(sorted(names))
     return found
 
 
-def _facts_of(path: bytes) -> tuple[Any, ...]:
-    st = os.lstat(path)
-    xattrs = {
-        n: os.getxattr(path, n, follow_symlinks=False) for n in os.listxattr(path, follow_symlinks=False)
-    }
-    content = b""
+def _facts_of(path: Path) -> tuple[Any, ...]:
+    st = path.lstat()
+    names = os.listxattr(path, follow_symlinks=False)
+    xattrs = {name: os.getxattr(path, name, follow_symlinks=False) for name in names}
+    content: bytes | str = b""
     if stat.S_ISREG(st.st_mode):
-        content = Path(os.fsdecode(path)).read_bytes()
+        content = path.read_bytes()
     elif stat.S_ISLNK(st.st_mode):
-        content = os.readlink(path)
+        content = str(path.readlink())
     device = st.st_rdev if stat.S_ISCHR(st.st_mode) or stat.S_ISBLK(st.st_mode) else 0
     return (st.st_mode, st.st_uid, st.st_gid, st.st_mtime_ns, device, content, xattrs)
 
 
-def set_xattr(path: bytes, name: str, value: bytes) -> None:
+def set_xattr(path: Path, name: str, value: bytes) -> None:
     """Where the file system has no such attributes (user.* on an older tmpfs), the file goes without."""
     try:
         os.setxattr(path, name, value, follow_symlinks=False)
@@ -120,50 +117,51 @@ def acl(user: int, permissions: int) -> bytes:
     return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *row) for row in rows)
 
 
+ODD_NAMES = (
+    b"\xff\xfe\xed\xa0\x80",
+    b"new\nline",
+    b" ",
+    b"-rf",
+    "sm\u00f6rg\u00e5s".encode(),
+    b"a\\b",
+    b"x" * 255,
+)
+
+
 def one_of_everything(root: Path) -> None:
     """Fill a volume with one of each sort of thing."""
-    base = os.fsencode(root)
-    (root / "folder").mkdir(mode=0o2750)
-    (root / "folder" / "setuid").write_bytes(b"#!/bin/true\n")
-    (root / "folder" / "setuid").chmod(0o4755)
+    folder = root / "folder"
+    folder.mkdir(mode=0o2750)
+    (folder / "setuid").write_bytes(b"#!/bin/true\n")
+    (folder / "setuid").chmod(0o4755)
     (root / "empty").touch()
     (root / "binary").write_bytes(os.urandom(3000))
     os.chown(root / "binary", 4_000_000, 3_000_000_000)
-    os.link(root / "binary", root / "folder" / "the same")
+    (folder / "the same").hardlink_to(root / "binary")
     with (root / "sparse").open("wb") as file:
         file.truncate(50_000_000)
         file.seek(20_000_000)
         file.write(b"an island")
-    os.symlink("/etc/shadow", root / "absolute link")
-    os.symlink("../../..", root / "up")
+    (root / "absolute link").symlink_to("/etc/shadow")
+    (root / "up").symlink_to("../../..")
     os.link(root / "up", root / "up again", follow_symlinks=False)
     os.mkfifo(root / "fifo", 0o622)
     os.mknod(root / "char", 0o640 | stat.S_IFCHR, os.makedev(1, 3))
     os.mknod(root / "block", 0o640 | stat.S_IFBLK, os.makedev(7, 200))
     os.mknod(root / "socket", 0o640 | stat.S_IFSOCK)
-    for name in (
-        b"\xff\xfe\xed\xa0\x80",
-        b"new\nline",
-        b" ",
-        b"-rf",
-        "smörgås".encode(),
-        b"a\\b",
-        b"x" * 255,
-    ):
-        Path(os.fsdecode(os.path.join(base, name))).write_bytes(name)
-    set_xattr(base + b"/binary", "user.with=and%", b"\x00\n\xff")
-    set_xattr(base + b"/up", "trusted.on-a-link", b"1")
-    set_xattr(
-        base + b"/empty", "security.capability", bytes.fromhex("0100000200200000000000000000000000000000")
-    )
-    set_xattr(base + b"/folder", "system.posix_acl_default", acl(12, 6))
-    (root / "folder" / "heir").touch()  # made under the default ACL
-    (root / "folder" / "plain").touch()
-    os.removexattr(root / "folder" / "plain", "system.posix_acl_access")
-    set_xattr(base + b"/char", "system.posix_acl_access", acl(3, 4))
+    for name in ODD_NAMES:
+        (root / os.fsdecode(name)).write_bytes(name)
+    set_xattr(root / "binary", "user.with=and%", b"\x00\n\xff")
+    set_xattr(root / "up", "trusted.on-a-link", b"1")
+    set_xattr(root / "empty", "security.capability", bytes.fromhex("01000002" + "00200000" + "00" * 12))
+    set_xattr(folder, "system.posix_acl_default", acl(12, 6))
+    (folder / "heir").touch()  # made under the default ACL
+    (folder / "plain").touch()
+    os.removexattr(folder / "plain", "system.posix_acl_access")
+    set_xattr(root / "char", "system.posix_acl_access", acl(3, 4))
     os.utime(root / "empty", ns=(0, -1_500_000_000_123_456_789))
     os.utime(root / "absolute link", ns=(0, 1_700_000_000_000_000_001), follow_symlinks=False)
-    os.utime(root / "folder", ns=(0, 999_999_999_999_999_999))
+    os.utime(folder, ns=(0, 999_999_999_999_999_999))
     os.chown(root, 999, 998)
     root.chmod(0o1770)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from types import ModuleType
-from typing import Literal, TypeAlias, cast, overload
+from typing import Literal, TypeAlias, cast
 
 from warmd.plugins.base import Context, Settings
 from warmd.ports import Alerter, Deployer, Prober, Snapshotter, Source
@@ -45,16 +45,26 @@ def kind_of(config: Settings) -> str:
     return str(dict(config)["kind"])
 
 
-@overload
-def build(port: Literal["source"], config: Settings, context: Context) -> Source: ...
-@overload
-def build(port: Literal["deployer"], config: Settings, context: Context) -> Deployer: ...
-@overload
-def build(port: Literal["snapshotter"], config: Settings, context: Context) -> Snapshotter: ...
-@overload
-def build(port: Literal["prober"], config: Settings, context: Context) -> Prober: ...
-@overload
-def build(port: Literal["alerter"], config: Settings, context: Context) -> Alerter: ...
-def build(port: Port, config: Settings, context: Context) -> object:
-    """The plugin that ``config`` (its own ``Config``) describes. Raises what the plugin raises."""
-    return module(port, kind_of(config)).build(config, context)
+def source(config: Settings, context: Context) -> Source:
+    """Build the source that ``config``, the plugin's own, describes. Raises what the plugin raises."""
+    return cast(Source, module("source", kind_of(config)).build(config, context))
+
+
+def deployer(config: Settings, context: Context) -> Deployer:
+    """Build the deployer that ``config``, the plugin's own, describes. Raises what the plugin raises."""
+    return cast(Deployer, module("deployer", kind_of(config)).build(config, context))
+
+
+def snapshotter(config: Settings, context: Context) -> Snapshotter:
+    """Build the snapshotter that ``config``, the plugin's own, describes. Raises what the plugin raises."""
+    return cast(Snapshotter, module("snapshotter", kind_of(config)).build(config, context))
+
+
+def prober(config: Settings, context: Context) -> Prober:
+    """Build the prober that ``config``, the plugin's own, describes. Raises what the plugin raises."""
+    return cast(Prober, module("prober", kind_of(config)).build(config, context))
+
+
+def alerter(config: Settings, context: Context) -> Alerter:
+    """Build the alerter that ``config``, the plugin's own, describes. Raises what the plugin raises."""
+    return cast(Alerter, module("alerter", kind_of(config)).build(config, context))

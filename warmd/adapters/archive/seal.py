@@ -120,7 +120,8 @@ def _members(path: Path, check: Check) -> Generator[Entry]:
 
 
 def _entry(archive: tarfile.TarFile, member: tarfile.TarInfo, links: dict[bytes, str], check: Check) -> Entry:
-    path = _relative(member.name)
+    # tarfile prefers the made-up name that a sparse file's header carries for tools that know no holes.
+    path = _relative(member.pax_headers.get("GNU.sparse.name", member.name))
     same = None
     sha256 = None
     target = None

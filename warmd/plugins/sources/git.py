@@ -159,6 +159,8 @@ async def _notes(
     texts = await _texts(repository, plain)
     notes: dict[str, dict[str, Note]] = {}
     for (tag, _, path, found), same in zip(there, direct, strict=True):
+        if found.linked and same is None:
+            continue  # a linked folder that has no such file
         unread = (hashlib.sha256(f"{found.kind} {found.object}".encode()).hexdigest(), None)
         sha256, text = texts.get(found.object, unread) if found == same else unread
         notes.setdefault(tag, {}).setdefault(sha256, Note(path, sha256, text))
@@ -178,9 +180,10 @@ async def _texts(repository: Repository, found: Iterable[Found]) -> Mapping[str,
 
 
 def _text(data: bytes) -> str | None:
-    """``data`` as text, None where it is none: not UTF-8, or with characters that no text has."""
+    """``data`` as text, None where it is none: not UTF-8, or with characters that would
+    let a terminal show something else than what is there."""
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
         return None
-    return None if re.search(r"[\x00-\x08\x0e-\x1a\x1c-\x1f]", text) else text
+    return None if re.search(r"[\x00-\x08\x0e-\x1f\x7f]", text) else text

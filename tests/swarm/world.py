@@ -1,0 +1,187 @@
+"""A host as its operator has it: a swarm, a recipe, a configuration, and the real ``warmd`` command."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.lab import Lab, Recipe, warm_compose
+
+WARMD = Path(sys.executable).with_name("warmd")
+#: Short waits: the application of the lab is up in a second.
+GATE = 'health_gate = { deadline = "25s", interval = "250ms", successes = 2, stable = "2s" }'
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One finished command."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+@dataclass
+class World:
+    """One warm service ``app`` in a stack of its own, published by a recipe, kept by a warmd."""
+
+    lab: Lab
+    folder: Path
+    stack: str
+    port: int = 0
+    policy: str = ""
+    gate: str = GATE
+    snapshot: str = '{ kind = "archive" }'
+    health: str | None = None
+    daemon: str = ""
+    env: str = "{}"
+    compose_extra: str = ""
+    recipe: Recipe = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.port = self.port or self.lab.free_port()
+        self.recipe = Recipe(self.folder / "recipe")
+        self.write_config()
+
+    # --- what the operator has --------------------------------------------------------------------
+
+    @property
+    def state(self) -> Path:
+        return self.folder / "state"
+
+    @property
+    def config(self) -> Path:
+        return self.folder / "warmd.toml"
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.lab.host}:{self.port}"
+
+    def write_config(self) -> None:
+        check = f'{{ kind = "http", url = "{self.url}/health", json = {{ status = "ok" }}, timeout = "2s" }}'
+        self.config.write_text(f"""\
+[daemon]
+state_dir = "{self.state}"
+docker_host = "{self.lab.docker_host}"
+interval = "2s"
+{self.daemon}
+
+[services.app]
+stack = "{self.stack}"
+health = [ {check if self.health is None else self.health} ]
+source = {{ kind = "git", url = "{self.recipe.url}" }}
+deploy = {{ kind = "stack", files = ["compose.yml"], env = {self.env} }}
+snapshot = {self.snapshot}
+policy = {{ repair_after = "1s", {self.policy} }}
+{self.gate}
+""")
+
+    def publish(self, version: str, *, notes: str | None = None, compose: str | None = None, **app: Any) -> None:
+        """Publish a release whose image is the lab's application; ``app`` as ``Lab.warm_app`` takes it."""
+        if compose is None:
+            compose = self.compose(self.lab.warm_app(version.partition("+")[2] or version, **app))
+        self.recipe.publish(version, compose=compose, notes=notes)
+
+    def compose(self, image: str) -> str:
+        return warm_compose(image, self.port, extra=self.compose_extra)
+
+    # --- what the operator types ------------------------------------------------------------------
+
+    def warmd(self, *args: str, check: int | None = 0, timeout: float = 180) -> Result:
+        """Run a command. ``check`` is the exit code to expect (None: any)."""
+        done = subprocess.run(
+            [WARMD, args[0], "--config", str(self.config), *args[1:]],
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            env=self.environment,
+            check=False,
+        )
+        result = Result(done.returncode, done.stdout, done.stderr)
+        if check is not None and result.code != check:
+            raise AssertionError(
+                f"warmd {' '.join(args)} exited {result.code}, expected {check}\n{result.out}\n{result.err}"
+            )
+        return result
+
+    def up(self, *args: str, check: int | None = 0) -> dict[str, Any]:
+        """One pass; the service's row."""
+        row: dict[str, Any] = self.warmd("up", "--json", *args, check=check).json[0]
+        return row
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, **self.lab.docker_env, "PYTHONWARNINGS": "error", "COLUMNS": "120"}
+
+    @contextmanager
+    def running(self, *args: str) -> Iterator[subprocess.Popen[bytes]]:
+        """The daemon, while the block runs; its log is ``daemon.log``. It has to stop when told to."""
+        log = (self.folder / "daemon.log").open("ab")
+        process = subprocess.Popen(
+            [WARMD, "run", "--config", str(self.config), *args], stderr=log, stdout=log, env=self.environment
+        )
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+            process.wait(60)
+            log.close()
+
+    @property
+    def log(self) -> list[dict[str, Any]]:
+        lines = (self.folder / "daemon.log").read_text().splitlines()
+        return [json.loads(line) for line in lines if line.startswith("{")]
+
+    # --- what an observer sees --------------------------------------------------------------------
+
+    def get(self, path: str) -> Any:
+        return httpx.get(f"{self.url}{path}", timeout=5).json()
+
+    def write_note(self, text: str) -> None:
+        httpx.post(f"{self.url}/notes", content=f"{text}\n", timeout=5).raise_for_status()
+
+    @property
+    def notes(self) -> str:
+        return (self.volume / "notes").read_text()
+
+    @property
+    def schema(self) -> str:
+        return (self.volume / "schema").read_text().strip()
+
+    @property
+    def volume(self) -> Path:
+        return Path(self.lab.docker("volume", "inspect", "--format", "{{.Mountpoint}}", f"{self.stack}_data").strip())
+
+    def tasks(self) -> set[str]:
+        """The ids of all tasks of the stack, in any state: a new one means churn."""
+        return {task["ID"] for task in self.lab.tasks(self.stack)}
+
+    def alerts(self) -> list[dict[str, Any]]:
+        return [json.loads(f.read_text()) for f in sorted((self.state / "alerts").glob("*.json"))]
+
+    def open_alerts(self) -> set[tuple[str, str | None]]:
+        seen: dict[str, dict[str, Any]] = {a["fingerprint"]: a for a in self.alerts()}
+        return {(a["kind"], a["candidate"]) for a in seen.values() if a["state"] == "open"}
+
+    def wait(self, condition: Callable[[], object], what: str, deadline: float = 60) -> None:
+        end = time.monotonic() + deadline
+        while not condition():
+            if time.monotonic() > end:
+                raise AssertionError(f"not within {deadline} s: {what}")
+            time.sleep(0.1)
