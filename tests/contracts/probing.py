@@ -11,7 +11,7 @@ from warmd.ports import Prober
 
 
 async def until(prober: Prober, wanted: Health | Callable[[Probe], bool], *, deadline: float = 60) -> Probe:
-    """Probe until it says so; what it said. Raises AssertionError with the last word after ``deadline`` seconds."""
+    """What it said once it said so. Raises AssertionError with its last word after ``deadline`` seconds."""
     said: Probe | None = None
     with anyio.move_on_after(deadline):
         while True:

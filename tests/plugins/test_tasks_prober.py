@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.contracts.probing import until
-from tests.lab import Lab, warm_compose
+from tests.lab import Lab
 from warmd.adapters.clock import SystemClock
 from warmd.adapters.docker import open_swarm
 from warmd.core.model import Health, Probe, ServiceSeen, StackSeen, TaskSeen
@@ -70,13 +70,13 @@ async def test_a_service_that_crashes_is_said(prober: TasksProber, lab: Lab, sta
 
 
 async def test_a_health_check_has_to_pass(prober: TasksProber, lab: Lab, stack_name: str) -> None:
-    check = ["CMD-SHELL", "test -e /tmp/ok"]
-    lab.deploy(stack_name, compose(lab.image("tasks", "check", {"tmp/x": ""}, FOREVER, healthcheck=check)))
+    image = lab.image("tasks", "check", {}, FOREVER, healthcheck=["/bin/test", "-e", "/ok"])
+    lab.deploy(stack_name, compose(image))
     said = await until(prober, lambda said: "0 of 1 running (starting)" in said.detail)
     assert said.health is Health.UNHEALTHY
-    lab.docker("exec", lab.containers(stack_name)[0]["Id"], "touch", "/tmp/ok")
+    lab.docker("exec", lab.containers(stack_name)[0]["Id"], "touch", "/ok")
     await until(prober, Health.HEALTHY)
-    lab.docker("exec", lab.containers(stack_name)[0]["Id"], "rm", "/tmp/ok")
+    lab.docker("exec", lab.containers(stack_name)[0]["Id"], "rm", "/ok")
     await until(prober, Health.UNHEALTHY)
 
 
@@ -119,11 +119,10 @@ async def test_no_stack_of_that_name_is_unhealthy(prober: TasksProber, stack_nam
 
 async def test_tasks_of_the_old_image_do_not_count(prober: TasksProber, lab: Lab, stack_name: str) -> None:
     """An update that can't go on: the old task runs, and N of N replicas are running."""
-    port = lab.free_port()
-    lab.deploy(stack_name, warm_compose(lab.warm_app("1.0.0"), port, stack=stack_name))
+    deploy = "replicas: 1, update_config: { order: start-first }"
+    lab.deploy(stack_name, compose(lab.image("tasks", "1", {}, FOREVER), deploy))
     await until(prober, Health.HEALTHY)
-    text = warm_compose(f"{lab.registry}/no-such-image:2", port, stack=stack_name)
-    lab.deploy(stack_name, text.replace("stop-first", "start-first"))
+    lab.deploy(stack_name, compose(f"{lab.registry}/no-such-image:2", deploy))
     said = await until(prober, lambda said: "No such image" in said.detail)
     assert said.health is Health.UNHEALTHY
     assert f"{stack_name}_app: 0 of 1 running, 1 on another image: " in said.detail

@@ -20,7 +20,7 @@ from tests.lab import Lab, Recipe, warm_compose
 
 WARMD = Path(sys.executable).with_name("warmd")
 #: Short waits: the application of the lab is up in a second.
-GATE = 'health_gate = { deadline = "25s", interval = "250ms", successes = 2, stable = "2s" }'
+GATE = 'health_gate = { deadline = "15s", interval = "200ms", successes = 2, stable = "1s" }'
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class World:
     folder: Path
     stack: str
     port: int = 0
-    policy: str = ""
+    policy: str = 'repair_after = "1s"'
     gate: str = GATE
     snapshot: str = '{ kind = "archive" }'
     health: str | None = None
@@ -87,11 +87,13 @@ health = [ {check if self.health is None else self.health} ]
 source = {{ kind = "git", url = "{self.recipe.url}" }}
 deploy = {{ kind = "stack", files = ["compose.yml"], env = {self.env} }}
 snapshot = {self.snapshot}
-policy = {{ repair_after = "1s", {self.policy} }}
+policy = {{ {self.policy} }}
 {self.gate}
 """)
 
-    def publish(self, version: str, *, notes: str | None = None, compose: str | None = None, **app: Any) -> None:
+    def publish(
+        self, version: str, *, notes: str | None = None, compose: str | None = None, **app: Any
+    ) -> None:
         """Publish a release whose image is the lab's application; ``app`` as ``Lab.warm_app`` takes it."""
         if compose is None:
             compose = self.compose(self.lab.warm_app(version.partition("+")[2] or version, **app))
@@ -166,7 +168,9 @@ policy = {{ repair_after = "1s", {self.policy} }}
 
     @property
     def volume(self) -> Path:
-        return Path(self.lab.docker("volume", "inspect", "--format", "{{.Mountpoint}}", f"{self.stack}_data").strip())
+        return Path(
+            self.lab.docker("volume", "inspect", "--format", "{{.Mountpoint}}", f"{self.stack}_data").strip()
+        )
 
     def tasks(self) -> set[str]:
         """The ids of all tasks of the stack, in any state: a new one means churn."""

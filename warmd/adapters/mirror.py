@@ -25,7 +25,7 @@ from typing import Any, TypeVar, cast
 import anyio
 import anyio.to_thread
 
-from warmd.adapters.process import Completed, Deadline
+from warmd.adapters.process import Completed, Deadline, printable
 from warmd.adapters.remote import Remote, environment
 from warmd.adapters.repository import Damaged, Refs, Repository, Tag
 from warmd.adapters.shared import Shared
@@ -39,6 +39,7 @@ _MARKER = "warmd-fetched"
 _HEAD_MISSING = b"couldn't find remote ref HEAD"
 _POLL = 0.05  # seconds between two tries for the lock
 _LOCAL_WAIT = 5.0  # seconds for the lock where no network is meant to be waited for
+_ORPHANED = 10.0  # seconds past its deadline after which a fetch ends without us
 _TIDY = 60.0  # seconds; what takes longer is given up until the next start
 _LEFTOVER_TREE = 3600.0  # seconds after which a tree nobody holds is taken for a killed warmd's
 
@@ -58,6 +59,10 @@ _HINTS = (
     (r"dubious ownership", "the repository's owner must be the user that warmd runs as"),
     (r"not (appear to be )?a git repository|not found|does not exist", "check the URL"),
     (r"[Cc]ould not resolve host", "check the URL and the name service"),
+    (
+        r"fsck|index-pack failed",
+        "the repository has objects that git itself takes for harmful: tell its owner",
+    ),
     (r"No space left", "free some space for the mirrors"),
 )
 
@@ -168,12 +173,15 @@ class Mirror:
             *("--quiet", "--prune", "--force", "--no-tags", "--no-recurse-submodules"),
             *("--no-write-fetch-head", "--no-auto-maintenance", "--no-show-forced-updates"),
         )
+        left = max(until - anyio.current_time(), 0.0)
         try:
             return await self.repository.git(
                 *("fetch", *flags, "--end-of-options", self.remote.url, *specs),
                 env=self.remote.environment(),
-                deadline=max(until - anyio.current_time(), 0.0),
+                deadline=left,
                 pass_fds=(lock,),
+                # Of a killed warmd nobody would end it, and it holds the lock.
+                under=("timeout", "--kill-after=5s", f"{left + _ORPHANED:.0f}s"),
             )
         except Deadline as error:
             within = durations.format(self.deadline)
@@ -224,9 +232,9 @@ class Mirror:
         leftovers = [*path.glob("*.lock"), *path.glob("refs/**/*.lock"), *path.glob("objects/info/*.lock")]
         for left in [*leftovers, *path.glob("objects/pack/tmp_*"), *path.glob("objects/pack/*.lock")]:
             left.unlink(missing_ok=True)
-        head = path / "HEAD"
-        if head.exists() and not head.read_bytes().strip(b"\0\n "):
-            head.unlink()  # written, but not to the disk, when the power went
+        for small in (path / "HEAD", path / "config"):
+            if small.exists() and not small.read_bytes().strip(b"\0\n "):
+                small.unlink()  # written, but not to the disk, when the power went
         return not all((path / part).exists() for part in ("HEAD", "config", "objects", "refs"))
 
     async def _create(self, lock: int) -> None:
@@ -296,11 +304,11 @@ def _taken(lock: int) -> bool:
 
 
 def _reason(stderr: str) -> str:
-    """The line of git's that says most: the last fatal one, else the last, at most 300 characters."""
+    """The line of git's that says most: the first fatal one, else the first error, else the last."""
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
-    telling = [line for line in lines if line not in _EMPTY_WORDS] or lines
-    loud = [line for line in telling if line.startswith(("fatal:", "error:", "remote:"))] or telling
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in (loud or [""])[-1])[:300]
+    telling = [line for line in lines if line not in _EMPTY_WORDS] or lines or [""]
+    loud = [line for mark in ("fatal:", "error:") for line in telling if line.startswith(mark)]
+    return printable((loud or telling[-1:])[0])
 
 
 def _new_tree(trees: Path) -> tuple[Path, int]:

@@ -51,6 +51,11 @@ class Deadline(Transient):
     """The command did not end in time and was ended, with everything it had started."""
 
 
+def printable(line: str) -> str:
+    """At most 300 characters of ``line``, those that could steer a terminal replaced."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line)[:300]
+
+
 @dataclass(frozen=True, slots=True)
 class Completed:
     """A command that ended by itself. ``code`` is its exit code, or minus the signal that ended it.
@@ -69,8 +74,7 @@ class Completed:
     def reason(self) -> str:
         """The last line of stderr that says something: at most 300 characters, all printable."""
         lines = [line.strip() for line in self.stderr.decode(errors="replace").splitlines() if line.strip()]
-        last = lines[-1] if lines else f"exit code {self.code} and no word on stderr"
-        return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in last)[:300]
+        return printable(lines[-1] if lines else f"exit code {self.code} and no word on stderr")
 
     def check(self) -> Completed:
         """Itself. Raises ProcessFailed where the code is not 0; the message does not quote the output."""

@@ -95,11 +95,12 @@ class Repository:
         stdin: IO[bytes] | None = None,
         stdout: IO[bytes] | None = None,
         pass_fds: Sequence[int] = (),
+        under: Sequence[str] = (),
     ) -> Completed:
-        """Run one git command on it. Raises what ``process.run`` does."""
+        """Run one git command on it, by the program ``under`` if given. Raises what ``process.run`` does."""
         command = next(arg for arg in args if not arg.startswith("-"))
         return await run(
-            ["git", f"--git-dir={self.path}", *args],
+            [*under, "git", f"--git-dir={self.path}", *args],
             env=environment() if env is None else env,
             cwd=self.path,
             deadline=deadline,
@@ -210,7 +211,7 @@ class Repository:
             answers.read(1)
 
     async def export(self, commit: str, into: Path) -> None:
-        """Write the commit's files into the empty folder ``into``: 0700 for folders and programs, else 0600.
+        """Write the commit's files into the empty and private folder ``into``, files 0600, programs 0700.
 
         Symlinks stay symlinks where they lead to a place inside; those that leave the folder, and
         submodules, are left out. Raises Refused (too big, or names no folder can have) and Damaged.
@@ -285,7 +286,7 @@ def _answers(stream: IO[bytes]) -> Iterator[Found | None]:
 
 def _place(root: Path, path: bytes) -> Path:
     place = root / os.fsdecode(path)
-    place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    place.parent.mkdir(parents=True, exist_ok=True)
     return place
 
 

@@ -44,3 +44,5 @@ MaybeService = Annotated[
     str | None,
     typer.Argument(metavar="[SERVICE]", help="A service's name in the configuration. Default: all of them."),
 ]
+Why = Annotated[str, typer.Option("--why", metavar="TEXT", help="Why; it is kept in the history.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Exit 3 where a service is held.")]

@@ -22,6 +22,23 @@ from warmd.cli.options import CONFIG, ConfigPath
 
 #: Verb -> summary, in the order of the help. Verb ``check-config`` is the module ``check_config``.
 VERBS: dict[str, str] = {
+    "run": "Look after everything until told to stop: the daemon.",
+    "up": "One pass over every service, then exit: for a oneshot unit or a timer.",
+    "status": "Show every service as it was at its last look.",
+    "plan": "Explain what a look would do now, and why; nothing is changed.",
+    "reconcile": "Look now, and do what is safe.",
+    "deploy": "Deploy what is configured now: the running version, or another one.",
+    "approve": "Let one version through that waits for a person.",
+    "retry": "Forget that a version failed, and let a stuck run go on.",
+    "abort": "Interrupt the run in progress; the old version comes back.",
+    "adopt": "Declare good what runs now.",
+    "pause": "Change nothing until resumed.",
+    "resume": "Go on after a pause.",
+    "history": "Show a service's runs, and how long each step took.",
+    "alerts": "Show what is open and what to type about it.",
+    "snapshot": "Stop a service, copy its data, start it again.",
+    "snapshots": "List a service's snapshots.",
+    "restore": "Put a snapshot's data and version back.",
     "check-config": "Check the configuration and show what it says.",
     "schema": "Print the configuration's JSON Schema.",
 }

@@ -72,6 +72,24 @@ _COLD = (
     "deploy {to}",
     "wait until it is healthy ({gate}); if it never is, leave it as it is and alert",
 )
+_SNAPSHOT = (
+    "pull the images of what runs, as they are pinned",
+    "check writable mounts and free space; stop here if anything is missing",
+    "stop {stack}, proved by an empty task list",
+    "copy its volumes ({volumes}), then read the copy back",
+    "start {before} again",
+    "wait until it is healthy ({gate})",
+)
+_RESTORE = (
+    "pull the images of {to}, as the snapshot has them",
+    "check networks, secrets, configs, writable mounts and free space; stop here if anything is missing",
+    "stop {stack}, proved by an empty task list",
+    "verify the snapshot, unpack it beside the volumes ({volumes}), swap, keep what was there",
+    "deploy {to} as it was when the snapshot was taken",
+    "wait until it is healthy ({gate}); if it never is, leave it as it is and alert",
+)
+
+_TEXTS = {Kind.COLD_DEPLOY: _COLD, Kind.REPAIR: _COLD, Kind.SNAPSHOT: _SNAPSHOT, Kind.RESTORE: _RESTORE}
 
 
 def steps(
@@ -86,7 +104,7 @@ def steps(
     horizon: timedelta,
 ) -> tuple[str, ...]:
     """What a run would do, step by step, in words."""
-    texts = _COLD if kind in (Kind.COLD_DEPLOY, Kind.REPAIR) else _UPGRADE if copy else _STATELESS
+    texts = _TEXTS.get(kind) or (_UPGRADE if copy else _STATELESS)
     words = {
         "to": to or "what is rendered now",
         "before": before or "the old specs",

@@ -27,8 +27,8 @@ PREDEFINED_NETWORKS = frozenset({"host", "bridge", "none", "nat", "default"})
 
 
 def container(spec: Json) -> Json:
-    """A service's ContainerSpec; empty where it is something else (a plugin)."""
-    found: Json = (spec.get("TaskTemplate") or {}).get("ContainerSpec") or {}
+    """A service's ContainerSpec; warmd looks after containers only, not after plugins."""
+    found: Json = spec["TaskTemplate"]["ContainerSpec"]
     return found
 
 
@@ -51,13 +51,11 @@ def by_name(spec: Json, networks: Mapping[str, str]) -> dict[str, Any]:
     task = {k: v for k, v in spec["TaskTemplate"].items() if k not in ("ForceUpdate", "Runtime")}
     if task_networks := task.get("Networks"):
         task["Networks"] = [{**n, "Target": networks.get(n["Target"], n["Target"])} for n in task_networks]
-    if inner := task.get("ContainerSpec"):
-        inner = {k: v for k, v in inner.items() if (k, v) != ("Isolation", "default")}
-        for kind, id_ in (("Configs", "ConfigID"), ("Secrets", "SecretID")):
-            if kind in inner:
-                inner[kind] = [{**reference, id_: ""} for reference in inner[kind]]
-        task["ContainerSpec"] = inner
-    return {**spec, "TaskTemplate": task}
+    inner = {k: v for k, v in container(spec).items() if (k, v) != ("Isolation", "default")}
+    for kind, id_ in (("Configs", "ConfigID"), ("Secrets", "SecretID")):
+        if kind in inner:
+            inner[kind] = [{**reference, id_: ""} for reference in inner[kind]]
+    return {**spec, "TaskTemplate": {**task, "ContainerSpec": inner}}
 
 
 def without_ours(labels: Json | None, *, keep: Iterable[str] = ()) -> dict[str, str]:
@@ -242,7 +240,7 @@ def mounts(services: Sequence[Json], images: Mapping[str, Json]) -> tuple[Mount,
             _mount(name, m) for m in given if m["Type"] not in ("tmpfs", "npipe") and not m.get("ReadOnly")
         ]
         covered = {m["Target"].rstrip("/") for m in given}
-        declared = images[inner["Image"]].get("Volumes") or {} if inner.get("Image") else {}
+        declared = images[inner["Image"]].get("Volumes") or {}
         found += [
             Mount(name, "anonymous", "", target)
             for target in sorted(declared)

@@ -6,8 +6,8 @@ from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict
 
-from warmd.core import durations, gate
-from warmd.core.gate import Candidate, Decision, View
+from warmd.core import durations, gate, notices
+from warmd.core.gate import Action, Candidate, Decision, View
 from warmd.core.history import History
 from warmd.core.model import GateRule, Health, Json, SnapshotInfo
 from warmd.core.planning import Outage
@@ -98,6 +98,8 @@ class PlanStatus(_Shown):
 
 
 class SnapshotStatus(_Shown):
+    """One snapshot. Sizes in bytes."""
+
     id: str
     node: str
     at: datetime
@@ -108,6 +110,21 @@ class SnapshotStatus(_Shown):
     data_bytes: int
     files: int
     sealed: bool
+
+
+class PreviewStatus(_Shown):
+    """What a run would do that a person may ask for (``snapshot``, ``restore``); nothing was changed.
+
+    ``snapshot`` is the one that a restore would put back.
+    """
+
+    service: str
+    stack: str
+    kind: str
+    current: str | None
+    steps: tuple[str, ...]
+    outage: str
+    snapshot: SnapshotStatus | None = None
 
 
 def of_service(
@@ -218,7 +235,18 @@ def of_plan(
         held=tuple(
             _held_line(h.name, h.release.version.text if h.release else "", h.reason) for h in decision.held
         ),
+        commands=_next_commands(decision, view.history, service, stack),
     )
+
+
+def _next_commands(decision: Decision, history: History, service: str, stack: str) -> tuple[str, ...]:
+    """What to type after reading a plan: do it now, or what each alert of it would say; each once."""
+    found = [] if decision.action is Action.STAY else [f"warmd reconcile {service}"]
+    for notice in notices.wanted(decision, history, service=service, stack=stack):
+        found += notice.commands
+    if decision.name == gate.PAUSED and history.paused:
+        found.append(f"warmd resume {service}")
+    return tuple(dict.fromkeys(c for c in found if c != f"warmd plan {service}"))
 
 
 def _held_line(name: str, version: str, reason: str) -> str:

@@ -111,19 +111,34 @@ async def _answer(desk: Desk, request: Request) -> Answer:
 
 
 def _error(error: WarmdError) -> dict[str, Any]:
-    return {"type": type(error).__name__, "message": error.message, "hint": error.hint}
+    # The nearest class of the error tree: it tells the exit code, and a client knows no other.
+    known = next(kind for kind in type(error).__mro__ if getattr(errors, kind.__name__, None) is kind)
+    return {"type": known.__name__, "message": error.message, "hint": error.hint}
+
+
+class NoDaemon(Locked):
+    """Nobody answers at the socket: the caller may do the work itself, under the lock."""
+
+
+def _request(verb: str, service: str | None, args: Mapping[str, Any]) -> bytes:
+    return json.dumps({"verb": verb, "service": service, "args": dict(args)}).encode() + b"\n"
 
 
 async def ask(path: Path, verb: str, service: str | None, args: Mapping[str, Any]) -> Answer:
-    """Ask the daemon at ``path``. Raises what the daemon raised, and Locked where none answers."""
+    """Ask the daemon at ``path``. Raises what the daemon raised, NoDaemon where none answers, and
+    Refused where the socket may not be opened."""
     try:
         stream = await anyio.connect_unix(path)
+    except PermissionError as error:
+        raise Refused(f"you may not open {path}", hint="use sudo") from error
     except OSError as error:
-        raise Locked(f"no daemon answers at {path}: {error.strerror}") from error
+        raise NoDaemon(f"no daemon answers at {path}: {error.strerror}") from error
+    received = bytearray()
     async with stream:
-        await stream.send(json.dumps({"verb": verb, "service": service, "args": dict(args)}).encode() + b"\n")
-        received = b""
-        with suppress(anyio.EndOfStream):
+        # An answer may come before the request was read, and a reset instead of an end.
+        with suppress(anyio.EndOfStream, anyio.BrokenResourceError):
+            await stream.send(_request(verb, service, args))
+        with suppress(anyio.EndOfStream, anyio.BrokenResourceError):
             while not received.endswith(b"\n"):
                 received += await stream.receive()
     try:

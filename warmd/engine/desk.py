@@ -68,7 +68,7 @@ class Desk:
             try:
                 return (await Operations(reconciler).plan()).model_dump(mode="json")
             except WarmdError as error:
-                return {"service": reconciler.service.name, "error": str(error)}
+                return {"service": reconciler.service.name, "error": str(error), "code": error.exit_code}
 
         return {"plans": await self._each(self._some(request), one)}
 
@@ -102,6 +102,15 @@ class Desk:
         known = await Operations(self._one(request)).snapshots()
         return {"snapshots": [status.of_snapshot(info).model_dump(mode="json") for info in known]}
 
+    async def preview(self, request: Request) -> Answer:
+        """What ``snapshot`` or ``restore`` would do, for whoever has to say yes to it."""
+        operations = self._of(request)
+        if _text(request, "of") == "restore":
+            shown = await operations.preview_restore(_text(request, "snapshot"))
+        else:
+            shown = await operations.preview_snapshot()
+        return shown.model_dump(mode="json")
+
     async def alerts(self, request: Request) -> Answer:
         bodies: list[Json] = []
         for reconciler in self._some(request):
@@ -124,30 +133,30 @@ class Desk:
     async def deploy(self, request: Request) -> Answer:
         return _ran(
             await self._of(request).deploy(
-                uid=request.uid, version=request.args.get("version"), why=request.args.get("why", "")
+                uid=request.uid, version=_maybe(request, "version"), why=_why(request)
             )
         )
 
     async def approve(self, request: Request) -> Answer:
         release = await self._of(request).approve(
-            request.args["version"], uid=request.uid, why=request.args.get("why", "")
+            _text(request, "version"), uid=request.uid, why=_text(request, "why")
         )
         return {"approved": release.version.text, "commit": release.commit}
 
     async def retry(self, request: Request) -> Answer:
-        await self._of(request).retry(uid=request.uid, version=request.args.get("version"))
+        await self._of(request).retry(uid=request.uid, version=_maybe(request, "version"))
         return {"retry": request.service}
 
     async def abort(self, request: Request) -> Answer:
         return _ran(await self._of(request).abort(uid=request.uid))
 
     async def adopt(self, request: Request) -> Answer:
-        version = await self._of(request).adopt(uid=request.uid, version=request.args.get("version"))
+        version = await self._of(request).adopt(uid=request.uid, version=_maybe(request, "version"))
         return {"adopted": version}
 
     async def pause(self, request: Request) -> Answer:
         for reconciler in self._some(request):
-            await Operations(reconciler).pause(uid=request.uid, why=request.args.get("why", ""))
+            await Operations(reconciler).pause(uid=request.uid, why=_why(request))
         return {"paused": [r.service.name for r in self._some(request)]}
 
     async def resume(self, request: Request) -> Answer:
@@ -156,13 +165,11 @@ class Desk:
         return {"resumed": [r.service.name for r in self._some(request)]}
 
     async def snapshot(self, request: Request) -> Answer:
-        return _ran(await self._of(request).snapshot(uid=request.uid, why=request.args.get("why", "")))
+        return _ran(await self._of(request).snapshot(uid=request.uid, why=_why(request)))
 
     async def restore(self, request: Request) -> Answer:
         return _ran(
-            await self._of(request).restore(
-                request.args["snapshot"], uid=request.uid, why=request.args.get("why", "")
-            )
+            await self._of(request).restore(_text(request, "snapshot"), uid=request.uid, why=_why(request))
         )
 
     # --- shared ----------------------------------------------------------------------------------
@@ -219,6 +226,26 @@ class Desk:
         return [found[place] for place in sorted(found)]
 
 
+def _maybe(request: Request, name: str) -> str | None:
+    """An argument that may be left out. Raises Refused where it is no text."""
+    value = request.args.get(name)
+    if value is not None and not isinstance(value, str):
+        raise Refused(f"{request.verb}: {name} must be text, not {value!r}")
+    return value
+
+
+def _text(request: Request, name: str) -> str:
+    """An argument that must be there. Raises Refused."""
+    value = _maybe(request, name)
+    if not value:
+        raise Refused(f"{request.verb}: {name} is missing")
+    return value
+
+
+def _why(request: Request) -> str:
+    return _maybe(request, "why") or ""
+
+
 def _ran(run: Run) -> Answer:
     return {"run": status.of_run(run).model_dump(mode="json"), "code": outcome_code(run)}
 
@@ -246,6 +273,7 @@ _READING: Mapping[str, _Verb] = {
     "plan": Desk.plan,
     "history": Desk.history,
     "snapshots": Desk.snapshots,
+    "preview": Desk.preview,
     "alerts": Desk.alerts,
 }
 _ACTING: Mapping[str, _Verb] = {

@@ -13,7 +13,7 @@ from warmd.core.model import Bundle, Release, SnapshotInfo
 from warmd.core.planning import Outage, expected_outage, steps
 from warmd.core.runs import Cause, Kind, Run, RunPlan
 from warmd.core.specs import unpinned
-from warmd.core.status import PlanStatus
+from warmd.core.status import PlanStatus, PreviewStatus
 from warmd.core.versions import Version
 from warmd.engine import bundles
 from warmd.engine.reconcile import Look, Reconciler
@@ -130,18 +130,14 @@ class Operations:
         async with self._r.turn:
             view = await self._view()
             self._ready(view)
-            if not self._service.copy:
-                raise Refused(f'{self._name}: snapshot.kind is "none"', hint='set snapshot.kind = "archive"')
+            self._copies()
             return await self._run(self._r.plan(Kind.SNAPSHOT, None, by=f"uid {uid}", why=why))
 
     async def restore(self, snapshot: str, *, uid: int, why: str = "") -> Run:
         """Put a snapshot's data and specs back; what is replaced goes to quarantine."""
         async with self._r.turn:
             view = await self._view()
-            if view.history.unfinished:
-                raise Refused(f"{self._name}: a run is in progress", hint=f"warmd abort {self._name}")
-            if view.paused:
-                raise Refused(f"{self._name}: {view.paused}", hint=f"warmd resume {self._name}")
+            self._restorable(view)
             info = await self._find_snapshot(snapshot)
             bundle = Bundle.from_json(await self._service.snapshotter.specs(info.handle))
             release = view.catalog.find(Version.parse(info.version or ""))
@@ -179,6 +175,38 @@ class Operations:
             self._name, self._service.stack, view, decision, changes=changes, steps=shown, outage=outage
         )
 
+    async def preview_snapshot(self) -> PreviewStatus:
+        """What ``snapshot`` would do, and Refused where it would be. Changes nothing."""
+        view = await self._view()
+        self._ready(view)
+        self._copies()
+        volumes = await self._volumes()
+        shown, _ = self._steps(view, Kind.SNAPSHOT, None, copy=True, volumes=volumes)
+        return self._preview(view, Kind.SNAPSHOT, shown, await self._outage(view, volumes))
+
+    async def preview_restore(self, snapshot: str) -> PreviewStatus:
+        """What ``restore`` would do, and Refused or NotFound where it would be. Changes nothing."""
+        view = await self._view()
+        self._restorable(view)
+        info = await self._find_snapshot(snapshot)
+        shown = self._words(view, Kind.RESTORE, info.version, volumes=info.volumes)
+        outage = expected_outage(view.history, copy=True, data_bytes=info.data_bytes)
+        return self._preview(view, Kind.RESTORE, shown, outage, info)
+
+    def _preview(
+        self, view: View, kind: Kind, shown: tuple[str, ...], outage: Outage, info: SnapshotInfo | None = None
+    ) -> PreviewStatus:
+        current = _current(view)
+        return PreviewStatus(
+            service=self._name,
+            stack=self._service.stack,
+            kind=kind.value,
+            current=current.text if current else None,
+            steps=shown,
+            outage=str(outage),
+            snapshot=status.of_snapshot(info) if info else None,
+        )
+
     # --- shared ----------------------------------------------------------------------------------
 
     async def _view(self) -> View:
@@ -196,6 +224,19 @@ class Operations:
             raise Refused(
                 f"{self._name}: it is stuck", hint=f"warmd retry {self._name}, or warmd adopt {self._name}"
             )
+        if view.owner is not None:
+            raise Refused(f"{self._name}: its stack belongs to installation {view.owner}")
+        if view.paused:
+            raise Refused(f"{self._name}: {view.paused}", hint=f"warmd resume {self._name}")
+
+    def _copies(self) -> None:
+        if not self._service.copy:
+            raise Refused(f'{self._name}: snapshot.kind is "none"', hint='set snapshot.kind = "archive"')
+
+    def _restorable(self, view: View) -> None:
+        """Raises Refused where a restore can't begin now. A stuck service is what it is for."""
+        if view.history.unfinished:
+            raise Refused(f"{self._name}: a run is in progress", hint=f"warmd abort {self._name}")
         if view.owner is not None:
             raise Refused(f"{self._name}: its stack belongs to installation {view.owner}")
         if view.paused:
@@ -245,18 +286,24 @@ class Operations:
     def _steps(
         self, view: View, kind: Kind, target: Release | None, *, copy: bool, volumes: tuple[str, ...]
     ) -> tuple[tuple[str, ...], Outage]:
+        to = target.version.text if target else None
+        shown = self._words(view, kind, to, copy=copy, volumes=volumes)
+        return shown, expected_outage(view.history, copy=copy, data_bytes=None)
+
+    def _words(
+        self, view: View, kind: Kind, to: str | None, *, copy: bool = True, volumes: tuple[str, ...]
+    ) -> tuple[str, ...]:
         current = _current(view)
-        shown = steps(
+        return steps(
             kind,
             copy=copy,
             stack=self._service.stack,
             before=current.text if current else None,
-            to=target.version.text if target else None,
+            to=to,
             volumes=volumes,
             gate=status.gate_line(self._service.gate),
             horizon=self._service.policy.rollback_horizon,
         )
-        return shown, expected_outage(view.history, copy=copy, data_bytes=None)
 
     async def _changes(self, target: Release) -> tuple[str, ...]:
         good = self._r.ledger.history.last_good

@@ -1,0 +1,93 @@
+"""How a run ended, and what a run that a person asks for would do."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from rich.console import Console
+
+from warmd.cli.show.base import Answer, console, moment, since, size, took, tell, word
+
+_OUTCOMES = {
+    "committed": "done",
+    "rolled-back": "it failed; version and data are the old ones again",
+    "interrupted": "it did not get to the deploy; the old version runs on its untouched data",
+    "failed-unchanged": "it failed before anything was touched",
+    "stuck": "it can't go on by itself, and what is there was left as it is",
+}
+#: What people call the same thing.
+_KINDS = {"cold-deploy": "first deploy"}
+
+
+def ran(run: Answer, service: str, *, to: Console | None = None) -> None:
+    """One run in a few lines, as the last word of a verb that made it."""
+    to = to or console()
+    tell(to, f"{service}: ", word(_title(run), "bold"), ": ", word(run["state"]))
+    text = "the snapshot's data and version are back" if _restored(run) else _OUTCOMES.get(run["state"])
+    tell(to, text or "it goes on by itself: see warmd status", indent=2)
+    if run["detail"]:
+        tell(to, run["detail"], indent=2)
+    begun, ended = moment(run["started"]), moment(run["ended"])
+    facts = [f"run {run['id']}"]
+    if begun and ended:
+        facts.append(f"took {took((ended - begun).total_seconds())}")
+    if run["outage_seconds"] is not None:
+        facts.append(f"outage {took(run['outage_seconds'])}")
+    if run["snapshot"]:
+        facts.append(f"snapshot {run['snapshot']}")
+    tell(to, word(", ".join(facts), "dim"), indent=2)
+    if run["state"] == "stuck":
+        tell(to, f"next: warmd alerts {service}", indent=2)
+
+
+def _restored(run: Answer) -> bool:
+    """A restore ends where a rollback ends, and that was its aim."""
+    return run["kind"] == "restore" and run["state"] == "rolled-back"
+
+
+def _title(run: Answer) -> str:
+    kind, before, after = _KINDS.get(run["kind"], run["kind"]), run["from_version"], run["to_version"]
+    if before and after and before != after:
+        return f"{kind} {before} -> {after}"
+    return f"{kind} {after or before or ''}".strip()
+
+
+def asked(
+    preview: Answer, *, quarantine: str, to: Console | None = None, now: datetime | None = None
+) -> None:
+    """What a snapshot or a restore would do, before anybody says yes.
+
+    ``preview`` is the answer to ``preview``; ``quarantine`` the folder that replaced data goes to.
+    """
+    to, now = to or console(), now or datetime.now(UTC)
+    snapshot = preview["snapshot"]
+    what = f"snapshot {snapshot['id']}" if snapshot else preview["current"] or "what runs"
+    tell(to, word(preview["service"], "bold"), f" (stack {preview['stack']}): {preview['kind']} of {what}")
+    if snapshot:
+        _replaced(to, preview, quarantine, now)
+    to.print()
+    for number, step in enumerate(preview["steps"], 1):
+        tell(to, f"{number}. {step}", indent=2)
+    to.print()
+    tell(to, f"The service is down meanwhile. Expected outage: {preview['outage']}")
+
+
+def _replaced(to: Console, preview: Answer, quarantine: str, now: datetime) -> None:
+    snapshot = preview["snapshot"]
+    volumes = ", ".join(snapshot["volumes"]) or "none"
+    tell(to, f"The snapshot was taken {since(snapshot['at'], now)}.", indent=2)
+    tell(to, f"replaced:  the data in {volumes}", indent=2)
+    tell(to, f"by:        {size(snapshot['data_bytes'])} in {snapshot['files']} files", indent=2)
+    tell(to, f"version:   {preview['current'] or 'unknown'} -> {snapshot['version'] or 'unknown'}", indent=2)
+    tell(
+        to,
+        word("lost:      ", "bold red"),
+        f"everything written since {since(snapshot['at'], now)} is no longer in the service",
+        indent=2,
+    )
+    tell(
+        to,
+        f"kept:      the replaced data is moved, not deleted, to {quarantine} (or, where that is"
+        " another disk, to where its restore.json says), for 7 days at least",
+        indent=2,
+    )
