@@ -106,10 +106,8 @@ def _service(name: str, settings: Settings, context: Context) -> Service:
         source=table.source(settings.source, context),
         deployer=table.deployer(settings.deploy, context),
         snapshotter=table.snapshotter(snapshot, context),
-        probers=(
-            TasksProber(context.swarm, settings.stack),
-            *(table.prober(probe, context) for probe in settings.health),
-        ),
+        tasks=TasksProber(context.swarm, settings.stack),
+        probers=tuple(table.prober(probe, context) for probe in settings.health),
         copy=table.kind_of(snapshot) != "none",
         exclude=tuple(getattr(snapshot, "exclude", ())),
         keep=int(getattr(snapshot, "keep", 0)),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
@@ -17,6 +17,7 @@ from warmd.core.journal import Draft, Record
 from warmd.core.model import (
     Bundle,
     Catalog,
+    Container,
     Json,
     Mount,
     Probe,
@@ -24,7 +25,24 @@ from warmd.core.model import (
     SnapshotHandle,
     SnapshotInfo,
     StackSeen,
+    Volume,
 )
+
+__all__ = [
+    "Alerter",
+    "Blobs",
+    "CaptureRequest",
+    "Clock",
+    "Container",
+    "Deployer",
+    "JournalStore",
+    "Prober",
+    "Rendered",
+    "Snapshotter",
+    "Source",
+    "Swarm",
+    "Volume",
+]
 
 
 class Clock(Protocol):
@@ -58,31 +76,6 @@ class Source(Protocol):
 
     def tree(self, release: Release) -> AbstractAsyncContextManager[Path]:
         """A private folder with the release's files, removed on exit."""
-
-
-@dataclass(frozen=True, slots=True)
-class Container:
-    """One container on the node asked, in any state. ``started`` is empty if it never ran."""
-
-    id: str
-    service: str
-    task: str
-    running: bool
-    started: str
-    health: str  # starting | healthy | unhealthy | "" without a HEALTHCHECK
-    image: str
-    volumes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Volume:
-    """One volume on the node asked. ``options`` are the driver's (bind, NFS …)."""
-
-    name: str
-    driver: str
-    mountpoint: str
-    options: Mapping[str, str] = field(default_factory=dict)
-    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 class Swarm(Protocol):

@@ -187,7 +187,7 @@ async def test_a_git_that_outlives_a_killed_warmd_ends_by_itself(
                 line for line in command_lines().values() if line.startswith("timeout") and url in line
             ]
             group.cancel_scope.cancel()
-    assert [line.split()[1:4] for line in watchdogs] == [["--kill-after=5s", "87s", "git"]]
+    assert {tuple(line.split()[1:4]) for line in watchdogs} == {("--kill-after=5s", "87s", "git")}
 
 
 # --- remotes that behave badly
@@ -435,6 +435,32 @@ async def test_when_it_was_fetched_outlives_a_restart(folder: Path, upstream: Up
     assert before.fetched_at is not None
     assert after.fetched_at == before.fetched_at
     assert abs(before.fetched_at.timestamp() - time.time()) < 60
+
+
+def pile_up(repository: Path, packs: int) -> None:
+    """As so many fetches would leave them."""
+    for number in range(packs):
+        blob = subprocess.run(
+            ["git", "hash-object", "-w", "--stdin"], cwd=repository, input=b"%d" % number, capture_output=True
+        ).stdout
+        subprocess.run(
+            ["git", "pack-objects", "-q", "objects/pack/pack"],
+            cwd=repository,
+            input=blob,
+            stdout=subprocess.DEVNULL,
+        )
+
+
+async def test_packs_that_pile_up_become_one_after_a_fetch(folder: Path, upstream: Upstream) -> None:
+    commit = upstream.release("1.0.0")
+    mirror = mirror_at(folder, upstream)
+    await fetched(mirror)
+    path = mirror.repository.path
+    pile_up(path, 31)
+    refs = await fetched(mirror)
+    assert not list(path.glob("gc.pid*"))
+    assert len(list(path.glob("objects/pack/*.pack"))) < 5
+    assert [(tag.commit, tag.first) for tag in refs.tags] == [(commit, commit)]
 
 
 # --- the tree

@@ -62,6 +62,7 @@ def test_an_allowed_url_is_for_one_protocol(text: str, url: str | None, protocol
         "https://git.example.org/k\nhttps://other.example.org/k",
         "https://git.example.org/a b",
         "/srv/\x1b[31m",
+        "~/recipes/k",
     ],
 )
 def test_any_other_url_is_refused(text: str) -> None:

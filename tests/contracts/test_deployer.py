@@ -85,7 +85,7 @@ networks:
 volumes:
   data: {{}}
 configs:
-  ours: {{ file: ./ours.txt }}
+  ours: {{ file: ./ours.txt, template_driver: golang }}
   theirs: {{ external: true, name: {external} }}
 secrets:
   theirs: {{ external: true, name: {external} }}
@@ -229,8 +229,12 @@ class TestReadingBack:
 
         assert (await site.services())["app"].labels[LABEL_OWNER] == "installation-1"
         assert await site.settled_task_ids() == tasks
-        # and what we would render for it is what runs
-        assert specs.same_running(await site.bundle(rich(image)), back)
+
+        # and so does what we would render for it, though the client looked platforms up and we don't
+        rendered = await site.bundle(rich(image))
+        assert specs.same_running(rendered, back)
+        await site.deployer().deploy(rendered, labels=LABELS)
+        assert await site.settled_task_ids() == tasks
 
     async def test_a_forced_update_is_not_done_again(self, site: Site, image: str) -> None:
         bundle = await site.bundle(simple(image))
@@ -248,6 +252,7 @@ class TestReadingBack:
         await site.running("app", "everywhere")
         before = await site.deployer().read_back()
         site.lab.remove_stack(site.stack, volumes=False)
+        assert before.configs[0]["Templating"] == {"Name": "golang"}
         gone = await site.deployer().read_back()
         assert (gone.services, gone.networks, gone.configs) == ((), (), ())
 
@@ -297,15 +302,23 @@ class TestStopping:
         await site.deployer().deploy(bundle, labels=LABELS)
         await site.running("app", "everywhere")
 
-    async def test_waits_for_the_slowest(self, site: Site) -> None:
+    @pytest.mark.parametrize("mode", ["replicated", "global"])
+    async def test_waits_for_the_slowest(self, site: Site, mode: str) -> None:
         script = "trap 'sleep 2; exit 0' TERM; touch /ready; while :; do sleep 0.1; done"
         slow = site.lab.image(
             "slow", "1", {}, ["/bin/sh", "-c", script], healthcheck=["test", "-e", "/ready"]
         )
-        bundle = await site.bundle(simple(slow))
-        await site.deployer().deploy(bundle, labels=LABELS)
+        await site.deployer().deploy(await site.bundle(simple(slow, deploy=f"mode: {mode}")), labels=LABELS)
         await site.running("app")
         await site.deployer().stop()
+        assert [c for c in site.lab.containers(site.stack) if c["State"] == "running"] == []
+
+    async def test_waits_for_what_is_only_about_to_start(self, site: Site, image: str) -> None:
+        await site.deployer().deploy(await site.bundle(simple(image, deploy="replicas: 3")), labels=LABELS)
+        await site.until(lambda seen: len(seen["app"].tasks) == 3)
+        await site.deployer().stop()
+        over = {"complete", "shutdown", "failed", "rejected", "remove", "orphaned"}
+        assert {task["Status"]["State"] for task in site.lab.tasks(site.stack)} <= over
         assert [c for c in site.lab.containers(site.stack) if c["State"] == "running"] == []
 
     async def test_gives_up_when_cancelled(self, site: Site) -> None:

@@ -101,13 +101,15 @@ def warm_compose(
 
     ``extra`` is appended as it is (more services or top-level keys).
     """
+    # docker makes a number of a variable's text, of a plain text it does not.
+    shown = f'"{port}"' if isinstance(port, str) else port
     labels = f'\n      labels: ["coop-cloud.{stack}.version={version}"]' if version else ""
     return f"""\
 version: "3.8"
 services:
   app:
     image: "{image}"
-    ports: [{{ target: 80, published: {port}, protocol: tcp, mode: host }}]
+    ports: [{{ target: 80, published: {shown}, protocol: tcp, mode: host }}]
     volumes: ["data:/data"]
     networks: [internal]
     stop_grace_period: 5s

@@ -98,11 +98,13 @@ class Remote:
         """The remote that ``text`` names; relative paths are relative to ``base``. Raises ValueError."""
         if not text or any(c.isspace() or not c.isprintable() for c in text):
             raise ValueError(f"{_EXPECTED}, without spaces or control characters")
+        if text.startswith("~"):
+            raise ValueError("expected a whole path: ~ is not expanded")
         if text.startswith("-") or re.match(r"[\w+.-]+::", text):
             raise ValueError(_EXPECTED)
         if "://" in text:
             return cls._from_url(urlsplit(text), base)
-        scp = None if text.startswith(("/", ".", "~")) else _SCP.fullmatch(text)
+        scp = None if text.startswith(("/", ".")) else _SCP.fullmatch(text)
         return cls._from_scp(text, scp) if scp is not None else cls._local(text, base)
 
     @classmethod
@@ -153,7 +155,7 @@ class Remote:
 
     @classmethod
     def _local(cls, text: str, base: Path) -> Remote:
-        path = os.path.normpath(base / Path(text).expanduser())
+        path = os.path.normpath(base / text)
         return cls(path, path, "file", path)
 
     @property

@@ -40,7 +40,7 @@ def problems(stack: str, bundle: Bundle, found: Found) -> list[Problem]:
         *_networks(stack, bundle, found.networks),
         *_subnets(bundle, found.networks),
         *_configs(bundle, found.configs),
-        *_secrets(bundle, found.secrets),
+        *_secrets(stack, bundle, found.secrets),
     ]
 
 
@@ -100,7 +100,7 @@ def _configs(bundle: Bundle, listed: Sequence[Json]) -> Iterator[Problem]:
             )
 
 
-def _secrets(bundle: Bundle, listed: Sequence[Json]) -> Iterator[Problem]:
+def _secrets(stack: str, bundle: Bundle, listed: Sequence[Json]) -> Iterator[Problem]:
     there = {s["Spec"]["Name"]: s["Spec"] for s in listed}
     own = {s["Name"]: s for s in bundle.secrets}
     for name, users in specs.references(bundle, "secrets").items():
@@ -108,10 +108,10 @@ def _secrets(bundle: Bundle, listed: Sequence[Json]) -> Iterator[Problem]:
             yield Problem(f"secret {name} does not exist{_users(users)}", f"docker secret create {name} FILE")
     for name, body in own.items():
         if name not in there:
-            if not body.get("Data"):
+            if not body.get("Data") and not body.get("Driver"):
                 yield Problem(
                     f"secret {name} is gone, and its content can't be read back",
-                    f"docker secret create --label {LABEL_STACK}=STACK {name} FILE",
+                    f"docker secret create --label {LABEL_STACK}={stack} {name} FILE",
                 )
             continue
         old, new = (

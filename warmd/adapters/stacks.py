@@ -238,8 +238,6 @@ class StackOps:
             return
         post = _with_ids(spec, ids)
         # swarmkit compares to the letter: a spec that only means the same would restart the tasks.
-        counter = live.spec["TaskTemplate"].get("ForceUpdate", 0)
-        post["TaskTemplate"] = {**post["TaskTemplate"], "ForceUpdate": counter}
         for part in ("TaskTemplate", "EndpointSpec"):
             if there.get(part) == wanted.get(part):
                 post[part] = live.spec.get(part)

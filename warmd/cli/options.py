@@ -44,5 +44,16 @@ MaybeService = Annotated[
     str | None,
     typer.Argument(metavar="[SERVICE]", help="A service's name in the configuration. Default: all of them."),
 ]
+LogLevel = Annotated[
+    str | None,
+    typer.Option("--log-level", help="debug, info, warning or error; wins over the configuration."),
+]
+Offline = Annotated[
+    bool,
+    typer.Option(
+        "--offline", help="Use the versions that are known; no network. A running daemon has its own."
+    ),
+]
+Version = Annotated[str | None, typer.Option("--version", metavar="VERSION", help="Such as 10.7.1+26.6.2.")]
 Why = Annotated[str, typer.Option("--why", metavar="TEXT", help="Why; it is kept in the history.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Exit 3 where a service is held.")]

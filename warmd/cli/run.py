@@ -2,18 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
-import anyio
-import typer
-
-from warmd.cli.options import CONFIG, ConfigPath
-
-LogLevel = Annotated[
-    str | None,
-    typer.Option("--log-level", help="debug, info, warning or error; wins over the configuration."),
-]
-Offline = Annotated[bool, typer.Option("--offline", help="Use the versions that are known; no network.")]
+from warmd.cli.options import CONFIG, ConfigPath, LogLevel, Offline
 
 
 def verb(config: ConfigPath = CONFIG, log_level: LogLevel = None, offline: Offline = False) -> None:
@@ -22,6 +13,8 @@ def verb(config: ConfigPath = CONFIG, log_level: LogLevel = None, offline: Offli
     SIGHUP looks at everything now. SIGTERM stops within 30 seconds, in the middle of an upgrade too:
     before the new version is deployed the old one is put back, after that the next start goes on.
     """
+    import anyio
+
     from warmd import log
     from warmd.config import load
 
@@ -31,6 +24,8 @@ def verb(config: ConfigPath = CONFIG, log_level: LogLevel = None, offline: Offli
 
 
 async def _run(settings: Any, offline: bool) -> None:
+    import anyio
+
     from warmd.app import build
     from warmd.engine import control
 

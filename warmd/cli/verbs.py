@@ -23,11 +23,11 @@ from warmd.cli.options import CONFIG, ConfigPath
 #: Verb -> summary, in the order of the help. Verb ``check-config`` is the module ``check_config``.
 VERBS: dict[str, str] = {
     "run": "Look after everything until told to stop: the daemon.",
-    "up": "One pass over every service, then exit: for a oneshot unit or a timer.",
+    "up": "One pass over every service, then exit: for a timer.",
     "status": "Show every service as it was at its last look.",
-    "plan": "Explain what a look would do now, and why; nothing is changed.",
+    "plan": "Explain what a look would do now; nothing is changed.",
     "reconcile": "Look now, and do what is safe.",
-    "deploy": "Deploy what is configured now: the running version, or another one.",
+    "deploy": "Deploy what is configured now, or a given version.",
     "approve": "Let one version through that waits for a person.",
     "retry": "Forget that a version failed, and let a stuck run go on.",
     "abort": "Interrupt the run in progress; the old version comes back.",

@@ -14,9 +14,9 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from warmd.core.journal import Draft, Record
-from warmd.core.machine import ROLLBACK, State
+from warmd.core.machine import Event, State, advance
 from warmd.core.model import Json, LastGood, SnapshotHandle
-from warmd.core.runs import Cause, Kind, Run, RunPlan
+from warmd.core.runs import Cause, Run, RunPlan
 from warmd.core.versions import Version
 
 #: Ended runs kept in memory, newest last; the journal keeps all.
@@ -105,6 +105,7 @@ class History:
     last_good: LastGood | None = None
     live: Mapping[str, str] = field(default_factory=dict)  # service -> digest of its spec when good
     run: Run | None = None  # the unfinished one, or the stuck one
+    set_aside: Run | None = None  # the stuck one, while a restore tries to end it
     runs: tuple[Run, ...] = ()
     failures: Mapping[str, Failure] = field(default_factory=dict)
     approvals: Mapping[str, Approval] = field(default_factory=dict)
@@ -236,9 +237,7 @@ def _run_planned(history: History, record: Record) -> History:
         snapshot=plan.snapshot,
         states=((State.PLANNED, record.at),),
     )
-    # An approval lets its version through once: it is used up by the run that it let through.
-    approvals = {k: a for k, a in history.approvals.items() if a.id != plan.approval}
-    return replace(history, run=run, approvals=approvals)
+    return replace(history, run=run, set_aside=history.stuck)
 
 
 def _run_state(history: History, record: Record) -> History:
@@ -274,20 +273,31 @@ def _run_state(history: History, record: Record) -> History:
 
 def _run_ended(history: History, run: Run, at: datetime) -> History:
     runs = (*history.runs, run)[-RUNS_KEPT:]
-    history = replace(history, runs=runs, run=run if run.state is State.STUCK else None)
-    version = run.plan.to_version
     if run.state is State.FAILED_UNCHANGED:
-        return replace(history, trouble=_trouble(history.trouble, run, at))
-    history = replace(history, trouble=None)
+        history = replace(history, run=history.set_aside, trouble=_trouble(history.trouble, run, at))
+    else:
+        history = replace(history, run=run if run.state is State.STUCK else None, trouble=None)
+    history = replace(history, runs=runs, set_aside=None)
+    if _is_made_again(run):
+        return history
+    # An approval lets its version through once.
+    approvals = {k: a for k, a in history.approvals.items() if a.id != run.plan.approval}
+    history = replace(history, approvals=approvals)
     if run.state is State.COMMITTED:
-        return replace(history, failures=_still_ahead(history.failures, version), drift_since=None, drift=())
-    if run.plan.kind is Kind.RESTORE:
-        version = run.plan.from_version if run.plan.from_version != run.plan.to_version else None
-    blocks = run.state in (State.ROLLED_BACK, State.STUCK) or run.cause in (Cause.FAILURE, Cause.ABORT)
-    if version and blocks and run.plan.kind in (Kind.UPGRADE, Kind.COLD_DEPLOY, Kind.RESTORE):
-        failure = Failure(version, run.state, run.detail, run.plan.id, at)
-        return replace(history, failures={**history.failures, version: failure})
+        failures = _still_ahead(history.failures, run.plan.to_version)
+        return replace(history, failures=failures, drift_since=None, drift=())
+    if run.blames:
+        failure = Failure(run.blames, run.state, run.detail, run.plan.id, at)
+        return replace(history, failures={**history.failures, run.blames: failure})
     return history
+
+
+def _is_made_again(run: Run) -> bool:
+    """Whether a look may make the ended run again by itself, under the same approval: warmd broke it off,
+    or it failed before anything was touched. What a person aborted, or what failed later, stays away."""
+    if run.state is State.FAILED_UNCHANGED:
+        return run.cause is not Cause.ABORT
+    return run.state is State.INTERRUPTED and run.cause is Cause.SIGNAL
 
 
 def _trouble(before: Trouble | None, run: Run, at: datetime) -> Trouble | None:
@@ -303,7 +313,8 @@ def _still_ahead(failures: Mapping[str, Failure], committed: str | None) -> Mapp
     if committed is None:
         return failures
     version = Version.of(committed)
-    return {text: f for text, f in failures.items() if version < Version.of(text)}
+    ahead = {text: Version.of(text) for text in failures}
+    return {t: failures[t] for t, v in ahead.items() if version < v and not version.same_as(v)}
 
 
 def _known_good(history: History, data: Json) -> History:
@@ -330,12 +341,20 @@ def _approval(history: History, record: Record) -> History:
 def _retry(history: History, record: Record) -> History:
     version = record.data.get("version")
     failures = _without(history.failures, version) if version else {}
-    run = history.run
-    if run and run.state is State.STUCK:
-        # A stuck rollback goes on from its first step; any other is forgotten and looked at anew.
-        resumes = run.stuck_in in ROLLBACK
-        run = replace(run, state=State.HALTING, entered=record.at, stuck_in=None) if resumes else None
-    return replace(history, failures=failures, run=run, trouble=None)
+    history = replace(history, failures=failures, trouble=None)
+    run = history.stuck
+    if run is None:
+        return history
+    if not run.can_retry_rollback:
+        return replace(history, run=None)  # forgotten: the next look begins anew
+    others = tuple(r for r in history.runs if r.plan.id != run.plan.id)
+    return replace(history, run=_rolling_back(run, record.at), runs=others)
+
+
+def _rolling_back(run: Run, at: datetime) -> Run:
+    """A stuck rollback that goes on, from its first step."""
+    state = advance(run.state, Event.RETRY if run.snapshot else Event.REVERT)
+    return replace(run, state=state, entered=at, states=(*run.states, (state, at)), stuck_in=None)
 
 
 def _paused(history: History, record: Record) -> History:

@@ -2,7 +2,7 @@
 
 A state is journaled before its effect runs, so after a crash folding the journal and asking
 ``effect_of`` gives the same effect again; every effect is idempotent and proves its own
-precondition anew. docs/upgrade.md carries the diagram that ``mermaid`` draws from the table.
+precondition anew. docs/states.md carries the diagram that ``mermaid`` draws from the table.
 """
 
 from __future__ import annotations
@@ -137,8 +137,9 @@ TABLE: Mapping[State, Mapping[Event, State]] = MappingProxyType(
             Event.BLIND: State.REGATING,
             Event.FAILED: State.STUCK,
         },
-        # A person may ask for a rollback that got stuck to be tried again; nothing else leaves.
-        State.STUCK: {Event.RETRY: State.HALTING},
+        # A person may ask for a rollback that got stuck to be tried again, with the data or, where
+        # there is none, without; nothing else leaves.
+        State.STUCK: {Event.RETRY: State.HALTING, Event.REVERT: State.REDEPLOYING},
         **{state: {} for state in _FINAL},
     }
 )
@@ -168,6 +169,8 @@ ENDS = frozenset((*_FINAL, State.STUCK))
 UNTOUCHED = frozenset((State.PLANNED, State.PULLING, State.CHECKING))
 #: States in which the service is down or going down, and nothing new was deployed.
 STOPPED = frozenset((State.STOPPING, State.CAPTURING, State.SEALING))
+#: States that bring the old version back on data that nothing touched.
+REVIVAL = frozenset((State.RESTARTING, State.REVIVING))
 #: States of a rollback. A run that got stuck in one of them may be told to go on.
 ROLLBACK = frozenset((State.HALTING, State.RESTORING, State.REDEPLOYING, State.REGATING))
 

@@ -144,8 +144,7 @@ class Bundle:
 class Mount:
     """Something the stack can write to. ``kind``: volume, bind or anonymous (a volume without a name).
 
-    ``source`` is the volume's name or the bind's path; ``key`` the short name a person writes in
-    ``snapshot.exclude`` (the volume's name, with or without the stack's prefix, or the path).
+    ``source`` is the volume's name or the bind's path; ``options`` are the volume driver's.
     """
 
     service: str
@@ -237,6 +236,31 @@ class StackSeen:
     def version_text(self) -> str | None:
         """warmd's own label, else the recipe's; some recipes put it on another service than ``app``."""
         return self.label(LABEL_VERSION) or self.label(f"coop-cloud.{self.stack}.version")
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """One container on the node asked, in any state. ``started`` is empty if it never ran."""
+
+    id: str
+    service: str
+    task: str
+    running: bool
+    started: str
+    health: str  # starting | healthy | unhealthy | "" without a HEALTHCHECK
+    image: str
+    volumes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """One volume on the node asked. ``options`` are the driver's (bind, NFS …)."""
+
+    name: str
+    driver: str
+    mountpoint: str
+    options: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from warmd.core import gate, rules
 from warmd.core.gate import Decision, Held
 from warmd.core.history import Failure, History
-from warmd.core.machine import State
+from warmd.core.machine import REVIVAL, State
 from warmd.core.model import Catalog, Note
 from warmd.core.runs import Kind, Run
 
@@ -31,6 +31,7 @@ _SEVERITY: Mapping[str, str] = {
     rules.APPROVAL: INFO,
     rules.UNPARSABLE: WARNING,
     rules.TAG_MOVED: WARNING,
+    rules.FAILED_BEFORE: WARNING,
     gate.CONFIG_DRIFT: WARNING,
     gate.UNKNOWN_CURRENT: WARNING,
     gate.DATA_WITHOUT_VERSION: WARNING,
@@ -65,7 +66,8 @@ def wanted(decision: Decision, history: History, *, service: str, stack: str) ->
     """Every condition that holds now, at most one a (kind, candidate)."""
     found = [_held(held, decision, service) for held in decision.held if held.name not in _SILENT]
     found += _of_run(history.run, service, stack)
-    found += [_failure(failure, service) for failure in history.failures.values()]
+    stuck = history.stuck.plan.id if history.stuck else None
+    found += [_failure(f, service) for f in history.failures.values() if f.run != stuck]
     trouble = history.trouble
     if trouble and trouble.count >= (TRANSIENT_TRIES if trouble.transient else 1):
         found.append(
@@ -121,11 +123,13 @@ def _commands(name: str, service: str, version: str) -> tuple[str, ...]:
 
 
 def _failure(failure: Failure, service: str) -> Notice:
-    kind = failure.outcome.value
+    # A run that is stuck has a notice of its own; this one is over, and only its version stays away.
+    kind = rules.FAILED_BEFORE if failure.outcome is State.STUCK else failure.outcome.value
     what = {
         State.ROLLED_BACK: "was rolled back; version and data are the old ones",
         State.INTERRUPTED: "was interrupted; the old version runs on untouched data",
-    }.get(failure.outcome, "got stuck")
+        State.FAILED_UNCHANGED: "was aborted before anything was touched",
+    }.get(failure.outcome, "got stuck, and was ended by hand")
     return Notice(
         kind,
         failure.version,
@@ -163,7 +167,8 @@ def _of_run(run: Run | None, service: str, stack: str) -> list[Notice]:
 
 def _ways_out(run: Run, service: str) -> list[str]:
     ways = [f"warmd adopt {service}"]
-    if run.can_retry_rollback or run.plan.kind is Kind.REPAIR:
+    # Retrying any other finds the new version running and sick, and changes nothing.
+    if run.can_retry_rollback or run.plan.kind is Kind.REPAIR or run.stuck_in in REVIVAL:
         ways.insert(0, f"warmd retry {service}")
     if run.snapshot:
         ways.append(f"warmd restore {service} {run.snapshot.id}")

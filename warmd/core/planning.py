@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from warmd.core import durations
 from warmd.core.history import History
+from warmd.core.machine import State
 from warmd.core.runs import Kind
 
 #: What taking a snapshot and verifying it costs, in bytes a second, for the estimate only: measured
@@ -32,11 +33,8 @@ def expected_outage(history: History, *, copy: bool, data_bytes: int | None) -> 
     if not copy:
         return Outage(None, "as long as the swarm's rolling update takes; nothing is stopped first")
     for run in reversed(history.runs):
-        if (
-            run.plan.copy
-            and run.outage is not None
-            and run.plan.kind in (Kind.UPGRADE, Kind.SNAPSHOT, Kind.DEPLOY)
-        ):
+        # Of those that went well: others waited for the gate's deadline, or came back half-way.
+        if run.state is State.COMMITTED and run.plan.copy and run.outage is not None:
             return Outage(_rounded(run.outage), f"as in run {run.plan.id}, to {run.plan.to_version}")
     if data_bytes is None:
         return Outage(None, "not known before the first run")

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from warmd.core.machine import ENDS, ROLLBACK, STOPPED, UNTOUCHED, Event, State
+from warmd.core.machine import ENDS, ROLLBACK, Event, State
 from warmd.core.model import Json, SnapshotHandle
 
 
@@ -110,6 +110,16 @@ class Run:
         return self.state is State.STUCK and self.stuck_in in ROLLBACK
 
     @property
+    def blames(self) -> str | None:
+        """The version that the run speaks against if it goes wrong: the one it tried to leave the old
+        one for. A restore speaks against the one it left, or the next look would go there again."""
+        if self.plan.from_version == self.plan.to_version:
+            return None
+        if self.plan.kind is not Kind.RESTORE:
+            return self.plan.to_version
+        return None if self.state is State.FAILED_UNCHANGED else self.plan.from_version
+
+    @property
     def goes_back_to(self) -> str | None:
         """The blob of the bundle that a rollback deploys."""
         return self.target if self.plan.kind is Kind.RESTORE else self.plan.previous
@@ -122,8 +132,6 @@ def after_failure(run: Run, *, now: datetime) -> tuple[Event, str]:
     own data. After the deploy the data may have been migrated: data and version go back together,
     but only within the horizon, because restoring loses what was written since.
     """
-    if run.state in UNTOUCHED or run.state in STOPPED:
-        return Event.FAILED, ""
     if run.state not in (State.DEPLOYING, State.GATING):
         return Event.FAILED, ""
     if run.plan.kind in (Kind.COLD_DEPLOY, Kind.REPAIR) or run.plan.previous is None:

@@ -113,12 +113,13 @@ def _of_stack(body: Json, stack: str) -> bool:
 
 
 def _config(spec: Json) -> dict[str, Any]:
-    return {"Name": spec["Name"], "Labels": without_ours(spec.get("Labels")), "Data": spec.get("Data", "")}
+    # Whole: a config may be a template, which its data alone does not tell.
+    return {**normal.tidy(spec), "Labels": without_ours(spec.get("Labels")), "Data": spec.get("Data", "")}
 
 
 def _secret(spec: Json) -> dict[str, Any]:
     labels = without_ours(spec.get("Labels"), keep=[LABEL_CONTENT])
-    return {**{k: v for k, v in spec.items() if k != "Data"}, "Labels": labels}
+    return {**{k: v for k, v in normal.tidy(spec).items() if k != "Data"}, "Labels": labels}
 
 
 def _network(seen: Json) -> dict[str, Any]:

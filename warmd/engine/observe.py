@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import anyio
 
-from warmd.core import live
+from warmd.core import health, live
 from warmd.core.gate import View
 from warmd.core.history import History
 from warmd.core.model import Catalog, Health, Probe, StackSeen, worst
@@ -22,8 +22,8 @@ from warmd.ports import Prober
 ROUNDS, PAUSE = 3, 1.0
 
 
-async def probe_once(probers: Sequence[Prober]) -> Probe:
-    """All probes at once, as one."""
+async def probe_once(probers: Sequence[Prober]) -> tuple[Probe, ...]:
+    """All probes at once; answers in their order."""
     found: list[Probe | None] = [None] * len(probers)
 
     async def one(place: int, prober: Prober) -> None:
@@ -32,18 +32,21 @@ async def probe_once(probers: Sequence[Prober]) -> Probe:
     async with anyio.create_task_group() as tasks:
         for place, prober in enumerate(probers):
             tasks.start_soon(one, place, prober)
-    return worst(tuple(p for p in found if p is not None))
+    return tuple(p for p in found if p is not None)
 
 
-async def probe(service: Service, shop: Shop) -> Probe:
-    """Healthy at the first good round; otherwise the last of ``ROUNDS``: a blip is no verdict."""
-    seen = await probe_once(service.probers)
+async def probe(service: Service, shop: Shop, seen: StackSeen) -> Probe:
+    """Healthy at the first good round; otherwise the last of ``ROUNDS``: a blip is no verdict.
+
+    The first round judges the tasks by the listing that all services share.
+    """
+    found = worst((health.glance(seen), *await probe_once(service.probers)))
     for _ in range(ROUNDS - 1):
-        if seen.health is Health.HEALTHY:
+        if found.health is Health.HEALTHY:
             break
         await shop.clock.sleep(PAUSE)
-        seen = await probe_once(service.probers)
-    return seen
+        found = worst((health.glance(await service.deployer.seen()), *await probe_once(service.probers)))
+    return found
 
 
 async def catalog_of(service: Service, shop: Shop, *, not_before: float) -> Catalog:
@@ -63,15 +66,15 @@ async def observe(
     text = seen.version_text
     owner = seen.owner if seen.owner not in (None, shop.installation) else None
     volumes: tuple[str, ...] = ()
-    health = Probe(Health.INCONCLUSIVE, "nothing runs")
+    well = Probe(Health.INCONCLUSIVE, "nothing runs")
     down: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
-    if not seen.deployed:
+    if not seen.deployed and history.last_good is None:
         volumes = tuple(v.name for v in await shop.swarm.volumes(service.stack))
-    elif owner is None:
+    elif seen.deployed and owner is None:
         down = live.down(history.live, seen)
         if not down:
-            health = await probe(service, shop)
+            well = await probe(service, shop, seen)
             changed = await changes(service, shop, history, seen, catalog)
     return View(
         catalog=catalog,
@@ -79,7 +82,7 @@ async def observe(
         policy=service.policy,
         now=shop.clock.now(),
         deployed=seen.deployed,
-        health=health,
+        health=well,
         running=Version.parse(text) if text else None,
         running_text=text,
         owner=owner,

@@ -288,6 +288,8 @@ class Operations:
     ) -> tuple[tuple[str, ...], Outage]:
         to = target.version.text if target else None
         shown = self._words(view, kind, to, copy=copy, volumes=volumes)
+        if kind in (Kind.COLD_DEPLOY, Kind.REPAIR):
+            return shown, Outage(None, "none: it does not run now")
         return shown, expected_outage(view.history, copy=copy, data_bytes=None)
 
     def _words(

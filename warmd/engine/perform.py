@@ -23,6 +23,7 @@ from warmd.core.model import (
     LastGood,
     Mount,
     Release,
+    worst,
 )
 from warmd.core.runs import Kind, Run, after_check
 from warmd.core.versions import Version
@@ -250,7 +251,7 @@ class Effects:
         window = Window(self._service.gate, clock.now())
         told: Health | None = None
         while True:
-            probe = await probe_once(self._service.probers)
+            probe = worst(await probe_once((self._service.tasks, *self._service.probers)))
             window = window.see(probe, clock.now())
             if probe.health is not told:
                 told = probe.health

@@ -74,7 +74,7 @@ class Reconciler:
             for _ in range(ROUNDS - 1):
                 look = await self._look_once(not_before=not_before, forced=forced)
                 run = look.run or run
-                if look.last:
+                if look.last or self.runner.leaving:
                     break
                 not_before, forced = self.shop.clock.monotonic(), False
             self.seen = replace(look, run=run)

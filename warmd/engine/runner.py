@@ -14,18 +14,19 @@ from warmd.core.runs import Cause, Kind, Run, RunPlan, after_failure
 from warmd.engine.ledger import Ledger
 from warmd.engine.perform import UNINTERRUPTIBLE, Done, Effects, Unhealthy
 from warmd.engine.service import Service, Shop
-from warmd.errors import DockerUnreachable, SwarmConflict, Transient, WarmdError
+from warmd.errors import DockerUnreachable, Refused, SwarmConflict, Transient, WarmdError
 
 log = structlog.get_logger("warmd.run")
 
+#: Where a person may still say no: before the deploy, and while the new version is being watched.
+ABORTABLE = UNTOUCHED | STOPPED | {State.DEPLOYING, State.GATING}
 #: Tries of an effect whose failure may pass by itself, once the service was touched; seconds between.
 #: Docker restarting in the middle of an upgrade must not look like a bad release.
 TRIES, WAIT = 8, 5.0
 
 
 class Runner:
-    """Runs of one service, one at a time. ``interrupt`` may be called from another task; ``active``
-    says whether a run is being worked on."""
+    """Runs of one service, one at a time. ``interrupt`` may be called from another task."""
 
     def __init__(self, service: Service, shop: Shop, ledger: Ledger) -> None:
         self._service = service
@@ -34,17 +35,44 @@ class Runner:
         self._scope: anyio.CancelScope | None = None
         self._cause: Cause | None = None
         self._detail = ""
-        self.active = False
+        self._idle = anyio.Event()
+        self._idle.set()
+
+    @property
+    def active(self) -> bool:
+        """Whether a run is being worked on."""
+        return not self._idle.is_set()
+
+    @property
+    def leaving(self) -> bool:
+        """Whether this process was told to stop: nothing new is begun."""
+        return self._cause is Cause.SIGNAL
 
     def interrupt(self, cause: Cause, detail: str) -> None:
-        """Ask the present effect to stop; what follows depends on where the run is."""
-        self._cause, self._detail = cause, detail
+        """Ask the present effect to stop; what follows depends on where the run is.
+
+        Raises Refused for an abort of a run that can no longer be aborted. A signal stays: this
+        process begins nothing new.
+        """
+        run = self._ledger.history.unfinished
+        if cause is Cause.ABORT and (run is None or run.state not in ABORTABLE):
+            raise Refused(
+                f"{self._service.name}: the run is {run.state if run else 'over'} and goes on to its end",
+                hint=f"warmd status {self._service.name}",
+            )
+        if self._cause is not Cause.SIGNAL:
+            self._cause, self._detail = cause, detail
         if self._scope is not None:
             self._scope.cancel()
 
+    async def idle(self) -> None:
+        """Wait until no run is being worked on."""
+        await self._idle.wait()
+
     async def begin(self, plan: RunPlan) -> Run:
-        """Journal a new run and take it as far as it goes."""
-        self._cause = None
+        """Journal a new run and take it as far as it goes. Raises Transient when told to stop."""
+        if self.leaving:
+            raise Transient(f"{self._service.name}: warmd was told to stop, so no run was begun")
         await self._ledger.write(h.run_planned(plan, self._shop.clock.now()))
         log.info(
             "run.planned",
@@ -61,11 +89,11 @@ class Runner:
         run = self._ledger.history.run
         assert run is not None, "no run to proceed with"
         effects = Effects(self._service, self._shop, before=self._ledger.history.last_good)
-        self.active = True
+        self._idle = anyio.Event()
         try:
             run = await self._to_its_end(effects, run)
         finally:
-            self.active = False
+            self._idle.set()
         if run.ended and run.state is not State.STUCK:
             await self._prune(run)
         return run

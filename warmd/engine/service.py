@@ -14,7 +14,11 @@ from warmd.ports import Alerter, Blobs, Clock, Deployer, JournalStore, Prober, S
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """One warm service. ``copy`` is False for stacks without data, which are never stopped first."""
+    """One warm service.
+
+    ``tasks`` probes the stack's tasks and containers, for the health gate; looks judge them by the
+    shared listing. ``copy`` is False for stacks without data, which are never stopped first.
+    """
 
     name: str
     stack: str
@@ -23,6 +27,7 @@ class Service:
     source: Source
     deployer: Deployer
     snapshotter: Snapshotter
+    tasks: Prober
     probers: tuple[Prober, ...]
     copy: bool = True
     exclude: tuple[str, ...] = ()

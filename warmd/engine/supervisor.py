@@ -16,7 +16,7 @@ from warmd.engine import notify
 from warmd.engine.ledger import Ledger
 from warmd.engine.reconcile import Reconciler
 from warmd.engine.service import Shop
-from warmd.errors import DockerUnreachable, JournalError, WarmdError
+from warmd.errors import DockerUnreachable, JournalError, Refused, WarmdError
 
 log = structlog.get_logger("warmd.daemon")
 
@@ -75,6 +75,8 @@ class Worker:
             await self._gap(asked)
             await self._look(asked)
             await looked(self)
+        async with self.reconciler.turn:
+            pass  # what a person asked for over the control socket leaves off first
 
     async def _wait(self) -> None:
         """Until woken; after trouble, or while a run waits for its probes, no longer than the back-off."""
@@ -157,8 +159,12 @@ class Supervisor:
                 for worker in self.workers.values():
                     workers.start_soon(worker.run, self._looked)
                 await self._leaving.wait()
-                # Workers end by themselves; one that does not is cut off, and its journal resumes.
-                workers.cancel_scope.deadline = anyio.current_time() + LEAVE
+                # Runs leave off where their journal says how to go on, whoever began them. One that
+                # does not in time is cut off, and resumed by the next start.
+                with anyio.move_on_after(LEAVE):
+                    for worker in self.workers.values():
+                        await worker.reconciler.runner.idle()
+                workers.cancel_scope.cancel()
             tasks.cancel_scope.cancel()
         log.info("daemon.stopped")
 
@@ -216,7 +222,7 @@ class Supervisor:
 
     def _wanted(self) -> tuple[Notice, ...]:
         wanted: list[Notice] = []
-        out = [w for w in self.workers.values() if isinstance(w.trouble, DockerUnreachable)]
+        out = [w for w in self.workers.values() if isinstance(w.trouble, DockerUnreachable | Refused)]
         if any(w.failures >= DOCKER_TRIES for w in out):
             wanted.append(
                 Notice(

@@ -37,6 +37,9 @@ _KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
 )
 # The label belongs to the place, not to the data: the machine's policy sets it anew.
 _NOT_DATA = frozenset({"security.selinux"})
+# What the kernel takes as one path, the "./" of the archive included: GNU tar packs longer ones, but
+# can't unpack them.
+_LONGEST = 4095 - len("./")
 _STILL = "something is still writing to it"
 
 
@@ -182,9 +185,9 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 def walk(root: Path, check: Check, *, live: bool = False) -> Generator[Seen]:
     """Everything below ``root``, itself first.
 
-    One folder is open at a time, each opened from the one above: trees deeper than a path may be
-    long are fine, and a symbolic link is never followed. Raises SnapshotError at a mount point. With
-    ``live``, what vanishes on the way is passed over (nothing was stopped yet); without, OSError.
+    One folder is open at a time, each opened from the one above: depth costs nothing, and a symbolic
+    link is never followed. Raises SnapshotError at a mount point
+    and at a path that tar could not unpack. With ``live``, what vanishes on the way is passed over (nothing was stopped yet); without, OSError.
     """
     inner = mount_points_below(root)
     fd = os.open(root, _FOLDER)
@@ -213,6 +216,11 @@ def walk(root: Path, check: Check, *, live: bool = False) -> Generator[Seen]:
                 raise SnapshotError(
                     f"{root}: {shown(path)} is a mount point or another file system inside the volume",
                     hint="unmount it, or exclude the volume",
+                )
+            if len(path) > _LONGEST:
+                raise SnapshotError(
+                    f"{root}: the path {shown(path)[:60]}… is longer than {_LONGEST} bytes: tar could not unpack it",
+                    hint="shorten it, or exclude the volume",
                 )
             yield Seen(path, name, fd, seen)
             if stat.S_ISDIR(seen.st_mode):
@@ -304,10 +312,12 @@ def _hash(seen: Seen, check: Check) -> str:
     digest = hashlib.sha256()
     # NONBLOCK: should it have become a FIFO meanwhile, this doesn't wait for a writer.
     fd = os.open(seen.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=seen.fd)
+    rest = seen.stat.st_size
     try:
-        while block := os.read(fd, CHUNK):
+        while rest >= 0 and (block := os.read(fd, CHUNK)):  # a growing file might never end
             check()
             digest.update(block)
+            rest -= len(block)
         after = os.fstat(fd)
     finally:
         os.close(fd)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TextIO
 
 from rich.console import Console
-from rich.padding import Padding
 from rich.text import Text
 
 from warmd.core import durations
@@ -44,9 +44,18 @@ _STYLES = {
 
 def console() -> Console:
     """Where people look: stdout, in colour on a terminal, as wide as ``$COLUMNS`` says if it is none."""
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="replace")  # an old terminal's encoding is no reason to fail
-    made = Console(highlight=False, markup=False, emoji=False)
+    return _console(sys.stdout)
+
+
+def stderr() -> Console:
+    """Where a question and what it is about go, so that answers can be piped."""
+    return _console(sys.stderr)
+
+
+def _console(file: TextIO) -> Console:
+    if isinstance(file, io.TextIOWrapper):
+        file.reconfigure(errors="replace")  # an old terminal's encoding is no reason to fail
+    made = Console(file=file, highlight=False, markup=False, emoji=False)
     if not made.is_terminal and not os.environ.get("COLUMNS"):
         made.width = WIDE
     return made
@@ -75,9 +84,18 @@ def line(*parts: str | Text) -> Text:
     return Text.assemble(*(p if isinstance(p, Text) else Text(plain(p)) for p in parts))
 
 
-def tell(to: Console, *parts: str | Text, indent: int = 0) -> None:
-    """Print one paragraph; what does not fit goes on under its own beginning."""
-    to.print(Padding(line(*parts), (0, 0, 0, indent), expand=False))
+def tell(to: Console, *parts: str | Text, indent: int = 0, hang: int = 0) -> None:
+    """Print one paragraph, ``indent`` columns in; what folds goes on ``hang`` columns further in."""
+    folded = line(*parts).wrap(to, max(to.width - indent - hang, 20), overflow="fold")
+    for number, part in enumerate(folded):
+        _whole(to, Text(" " * (indent + (hang if number else 0))) + part)
+
+
+def lines(*texts: str, to: Console | None = None) -> None:
+    """Plain sentences, a line each."""
+    to = to or console()
+    for text in texts:
+        tell(to, text)
 
 
 def heading(to: Console, text: str) -> None:
@@ -122,8 +140,9 @@ def took(seconds: float | None) -> str:
     """A duration as short as it is useful: ``430ms``, ``7.2s``, ``2m12s``."""
     if seconds is None:
         return "-"
-    steps = 1000 if seconds >= 60 else 100 if seconds >= 1 else 1
-    return durations.format(timedelta(milliseconds=round(seconds * 1000 / steps) * steps))
+    if seconds < 1:
+        return f"{seconds * 1000:.0f}ms"
+    return f"{seconds:.1f}s" if seconds < 60 else durations.format(timedelta(seconds=round(seconds)))
 
 
 def size(count: int) -> str:

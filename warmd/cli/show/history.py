@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from rich.console import Console
 
-from warmd.cli.show.base import Answer, Row, console, heading, moment, since, table, took, tell, when, word
+from warmd.cli.show.base import Answer, Row, console, heading, moment, since, table, tell, took, when, word
 
 _HOW = {
     "taken-over": "found running and taken over",

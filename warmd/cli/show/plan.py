@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from rich.console import Console
 from rich.text import Text
 
 from warmd.cli.show.base import Answer, Row, ago, console, count, heading, line, table, tell, word
+
+
+def plans(answers: Sequence[Answer], *, to: Console | None = None, now: datetime | None = None) -> None:
+    """Several services' plans, one under the other."""
+    to = to or console()
+    for place, answer in enumerate(answers):
+        if place:
+            to.print()
+        plan(answer, to=to, now=now)
 
 
 def plan(answer: Answer, *, to: Console | None = None, now: datetime | None = None) -> None:
@@ -24,11 +34,11 @@ def plan(answer: Answer, *, to: Console | None = None, now: datetime | None = No
         word(answer["decision"]),
         word(aim, "bold") if aim else "",
     )
-    tell(to, f"why      {answer['reason'] or '-'}", indent=2)
-    tell(to, f"current  {answer['current'] or 'unknown'}", indent=2)
-    tell(to, f"health   {answer['health']}", indent=2)
+    tell(to, f"why      {answer['reason'] or '-'}", indent=2, hang=9)
+    tell(to, f"current  {answer['current'] or 'not known'}", indent=2)
+    tell(to, f"health   {answer['health']}", indent=2, hang=9)
     for held in answer["held"]:
-        tell(to, "held     ", word(held, "yellow"), indent=2)
+        tell(to, "held     ", word(held, "yellow"), indent=2, hang=9)
     _releases(to, answer, now)
     _changes(to, answer)
     _steps(to, answer)
@@ -92,7 +102,7 @@ def _steps(to: Console, answer: Answer) -> None:
         return
     heading(to, "What would happen")
     for number, step in enumerate(answer["steps"], 1):
-        tell(to, f"{number}. {step}", indent=2)
+        tell(to, f"{number}. {step}", indent=2, hang=3)
     tell(to, f"Expected outage: {answer['outage']}")
 
 

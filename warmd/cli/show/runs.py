@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from rich.console import Console
 
-from warmd.cli.show.base import Answer, console, moment, since, size, took, tell, word
+from warmd.cli.show.base import Answer, console, moment, since, size, tell, took, word
 
 _OUTCOMES = {
     "committed": "done",
@@ -42,7 +43,7 @@ def ran(run: Answer, service: str, *, to: Console | None = None) -> None:
 
 def _restored(run: Answer) -> bool:
     """A restore ends where a rollback ends, and that was its aim."""
-    return run["kind"] == "restore" and run["state"] == "rolled-back"
+    return bool(run["kind"] == "restore" and run["state"] == "rolled-back")
 
 
 def _title(run: Answer) -> str:
@@ -52,42 +53,58 @@ def _title(run: Answer) -> str:
     return f"{kind} {after or before or ''}".strip()
 
 
-def asked(
-    preview: Answer, *, quarantine: str, to: Console | None = None, now: datetime | None = None
+def runs_of(looks: Sequence[Answer], *, to: Console | None = None) -> None:
+    """The runs that looks made, after the table of services."""
+    to = to or console()
+    for look in looks:
+        if look.get("ran"):
+            to.print()
+            ran(look["ran"], look["service"], to=to)
+
+
+def preview(
+    answer: Answer, *, quarantine: str = "", to: Console | None = None, now: datetime | None = None
 ) -> None:
     """What a snapshot or a restore would do, before anybody says yes.
 
-    ``preview`` is the answer to ``preview``; ``quarantine`` the folder that replaced data goes to.
+    ``answer`` is the one to ``preview``; ``quarantine`` the folder that replaced data goes to.
     """
     to, now = to or console(), now or datetime.now(UTC)
-    snapshot = preview["snapshot"]
-    what = f"snapshot {snapshot['id']}" if snapshot else preview["current"] or "what runs"
-    tell(to, word(preview["service"], "bold"), f" (stack {preview['stack']}): {preview['kind']} of {what}")
+    snapshot = answer["snapshot"]
+    what = f"snapshot {snapshot['id']}" if snapshot else answer["current"] or "what runs"
+    tell(to, word(answer["service"], "bold"), f" (stack {answer['stack']}): {answer['kind']} of {what}")
     if snapshot:
-        _replaced(to, preview, quarantine, now)
+        _replaced(to, answer, quarantine, now)
     to.print()
-    for number, step in enumerate(preview["steps"], 1):
-        tell(to, f"{number}. {step}", indent=2)
+    for number, step in enumerate(answer["steps"], 1):
+        tell(to, f"{number}. {step}", indent=2, hang=3)
     to.print()
-    tell(to, f"The service is down meanwhile. Expected outage: {preview['outage']}")
+    tell(to, f"The service is down meanwhile. Expected outage: {answer['outage']}")
 
 
-def _replaced(to: Console, preview: Answer, quarantine: str, now: datetime) -> None:
-    snapshot = preview["snapshot"]
+def _replaced(to: Console, answer: Answer, quarantine: str, now: datetime) -> None:
+    snapshot = answer["snapshot"]
     volumes = ", ".join(snapshot["volumes"]) or "none"
     tell(to, f"The snapshot was taken {since(snapshot['at'], now)}.", indent=2)
-    tell(to, f"replaced:  the data in {volumes}", indent=2)
+    tell(to, f"replaced:  the data in {volumes}", indent=2, hang=11)
     tell(to, f"by:        {size(snapshot['data_bytes'])} in {snapshot['files']} files", indent=2)
-    tell(to, f"version:   {preview['current'] or 'unknown'} -> {snapshot['version'] or 'unknown'}", indent=2)
+    tell(
+        to,
+        f"version:   {answer['current'] or 'unknown'} -> {snapshot['version'] or 'unknown'}",
+        indent=2,
+        hang=11,
+    )
     tell(
         to,
         word("lost:      ", "bold red"),
         f"everything written since {since(snapshot['at'], now)} is no longer in the service",
         indent=2,
+        hang=11,
     )
     tell(
         to,
         f"kept:      the replaced data is moved, not deleted, to {quarantine} (or, where that is"
         " another disk, to where its restore.json says), for 7 days at least",
         indent=2,
+        hang=11,
     )
