@@ -185,7 +185,7 @@ def deep(place: Place) -> Iterator[Callable[[str, int], Path]]:
         data = place.data("v")
         fd = os.open(data, os.O_RDONLY)
         for _ in range(depth):
-            os.mkdir(name, dir_fd=fd)  # noqa: PTH102 - a Path would be too long
+            os.mkdir(name, dir_fd=fd)
             below = os.open(name, os.O_RDONLY, dir_fd=fd)
             os.close(fd)
             fd = below

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import subprocess
 import sys
 import time
@@ -17,7 +18,7 @@ import pytest
 from tests.upstream import Link, Program, Submodule, Upstream, serve, silent, unused_port
 from warmd.adapters.mirror import Look, Mirror, mirror_of
 from warmd.adapters.remote import Remote
-from warmd.adapters.repository import Damaged, Refs
+from warmd.adapters.repository import Damaged, Refs, moment
 from warmd.errors import Refused
 
 SOON = timedelta(seconds=20)
@@ -266,13 +267,14 @@ async def test_a_password_is_in_no_command_line(folder: Path) -> None:
     assert not any(marker in line for line in lines)
 
 
-@pytest.mark.parametrize(
-    "tag", ["-foo", "--upload-pack=touch", "--output=x", "1.0.0;id", "$(id)", "`id`", "a'b", "x" * 200]
-)
-async def test_a_hostile_tag_is_a_tag_like_any_other(folder: Path, upstream: Upstream, tag: str) -> None:
+HOSTILE = ["-foo", "--upload-pack=touch", "--output=x", "1.0.0;id", "$(id)", "`id`", "a'b", "HEAD", "x" * 200]
+
+
+async def test_a_hostile_tag_is_a_tag_like_any_other(folder: Path, upstream: Upstream) -> None:
     upstream.release("1.0.0")
-    upstream.tag(tag)
-    assert names(await fetched(mirror_at(folder, upstream))) == sorted(["1.0.0", tag])
+    for tag in HOSTILE:
+        upstream.tag(tag, "refs/heads/main")
+    assert names(await fetched(mirror_at(folder, upstream))) == sorted(["1.0.0", *HOSTILE])
 
 
 async def test_tags_that_are_no_text_or_no_ref_are_left_out(folder: Path, upstream: Upstream) -> None:
@@ -535,6 +537,30 @@ async def test_a_commit_that_is_not_there_is_an_error_and_leaves_no_folder(
     with pytest.raises(Damaged, match="1111 is not in"):
         await enter()
     assert list((folder / "trees").iterdir()) == []
+
+
+async def test_objects_that_are_missing_are_an_error_that_names_the_mirror(
+    folder: Path, upstream: Upstream
+) -> None:
+    commit = upstream.release("1.0.0")
+    mirror = mirror_at(folder, upstream)
+    await fetched(mirror)
+    blob = upstream.git("rev-parse", f"{commit}:compose.yml")
+    (mirror.repository.path / "objects" / blob[:2] / blob[2:]).unlink()
+
+    async def enter() -> None:
+        async with mirror.tree(commit):
+            pytest.fail("a file is missing")
+
+    with pytest.raises(Damaged, match=re.escape(str(mirror.repository.path))):
+        await enter()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "year"), [("0", 1970), ("", 1970), ("-5", 1970), ("1700000000", 2023), ("9" * 18, 9999)]
+)
+def test_no_date_of_a_tag_is_too_far_away(seconds: str, year: int) -> None:
+    assert moment(seconds).year == year
 
 
 async def test_a_release_of_too_many_bytes_is_refused(

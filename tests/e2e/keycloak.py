@@ -48,6 +48,8 @@ services:
       KC_HTTP_ENABLED: "true"
       KC_HOSTNAME_STRICT: "false"
       KC_PROXY_HEADERS: xforwarded
+      KC_DB_USERNAME: sa
+      KC_DB_PASSWORD: for-this-run-only
       KC_BOOTSTRAP_ADMIN_USERNAME: admin
       KC_BOOTSTRAP_ADMIN_PASSWORD: for-this-run-only
     ports: [{{ target: 8080, published: "${{PORT}}", protocol: tcp, mode: host }}]
@@ -70,7 +72,7 @@ set -e
 cp /opt/keycloak/data/h2/keycloakdb.mv.db /tmp/copy.mv.db
 jar=$(ls /opt/keycloak/lib/lib/main/com.h2database.h2-*.jar)
 java -Xmx128m -cp "$jar" org.h2.tools.Shell -url "jdbc:h2:file:/tmp/copy;ACCESS_MODE_DATA=r" \\
-  -user sa -password password -sql "select version from migration_model order by update_time"
+  -user sa -password for-this-run-only -sql "select version from migration_model order by update_time"
 """
 
 

@@ -87,28 +87,45 @@ async def test_a_name_that_nobody_knows_says_nothing_about_the_service() -> None
     assert "its name could not be looked up" in seen.detail
 
 
+def probe_where(folder: Path, file: str, content: str, url: str, **settings: Any) -> str:
+    """What a probe says where a file of the machine's (by bind mount, for it alone) says this."""
+    (folder / "file").write_text(content)
+    (folder / "probe.py").write_text(f"""
+import anyio
+from warmd.plugins.probers.http import Config, HttpProber
+print(anyio.run(HttpProber(Config(url={url!r}, **{settings!r})).probe))
+""")
+    script = f"mount --bind {folder}/file $(readlink -f {file}) && exec {sys.executable} {folder}/probe.py"
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", script],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    return done.stdout
+
+
 def test_a_name_service_that_keeps_silent_says_nothing_about_the_service(tmp_path: Path) -> None:
-    """Real lookups of a real resolver, pointed (in a mount namespace) at a port where nobody speaks."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
         # Port 53 of a loopback address of our own: bound, so lookups are neither answered nor refused.
         silent.bind(("127.53.0.53", 53))
-        (tmp_path / "resolv.conf").write_text("nameserver 127.53.0.53\noptions timeout:2 attempts:1\n")
-        (tmp_path / "probe.py").write_text(
-            "import anyio\n"
-            "from warmd.plugins.probers.http import Config, HttpProber\n"
-            "print(anyio.run(HttpProber(Config(url='http://sso.example.org/', timeout='500ms')).probe))\n"
-        )
-        here = f"mount --bind {tmp_path}/resolv.conf $(readlink -f /etc/resolv.conf)"
-        script = f"{here} && exec {sys.executable} {tmp_path}/probe.py"
-        done = subprocess.run(
-            ["unshare", "--mount", "sh", "-c", script],
-            capture_output=True,
-            text=True,
-            check=True,
-            env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
-        )
-    assert "INCONCLUSIVE" in done.stdout
-    assert "its name could not be looked up within 0.5 s" in done.stdout
+        resolver = "nameserver 127.53.0.53\noptions timeout:2 attempts:1\n"
+        said = probe_where(tmp_path, "/etc/resolv.conf", resolver, f"http://{NAME}/", timeout="500ms")
+    assert "INCONCLUSIVE" in said
+    assert "its name could not be looked up within 0.5 s" in said
+
+
+@pytest.mark.parametrize(
+    "other", ["127.0.0.2", "255.255.255.255"], ids=["refused twice", "refused and no route"]
+)
+def test_one_address_of_several_that_refuses_is_the_services_fault(tmp_path: Path, other: str) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("0.0.0.0", 0))
+        hosts = f"{other} {NAME}\n127.0.0.1 {NAME}\n"
+        said = probe_where(tmp_path, "/etc/hosts", hosts, f"http://{NAME}:{nobody.getsockname()[1]}/")
+    assert "UNHEALTHY" in said
+    assert "connection refused" in said
 
 
 async def test_no_route_says_nothing_about_the_service() -> None:

@@ -146,8 +146,6 @@ async def _follow(client: httpx.AsyncClient, request: Request) -> Answer | NoAns
 
 
 async def _ask(client: httpx.AsyncClient, request: Request, first: httpx.URL, url: httpx.URL) -> _Step:
-    import httpx
-
     headers, extensions = {"accept-encoding": "identity", "user-agent": "warmd"}, {}
     own = _origin(url) == _origin(first)
     if own or (url.host == first.host and url.scheme == "https" and first.scheme == "http"):
@@ -161,10 +159,7 @@ async def _ask(client: httpx.AsyncClient, request: Request, first: httpx.URL, ur
         target = url.copy_with(host=ip, port=port if port and own else url.port)
     async with client.stream("GET", target, headers=headers, extensions=extensions) as response:
         if request.redirects and response.status_code in _REDIRECTS and "location" in response.headers:
-            try:
-                return url.join(response.headers["location"])
-            except httpx.InvalidURL:
-                return NoAnswer("redirects to something that is no URL", True)
+            return url.join(response.headers["location"])  # the client has refused what is no URL
         body, whole = await _read(response, request.max_body)
         return Answer(str(url), response.status_code, body, whole)
 

@@ -86,6 +86,12 @@ def remove_tree(path: Path, check: Check) -> None:
         run("rm", "-rf", "--one-file-system", "--", str(doomed), doing=f"removing {doomed}", check=check)
 
 
+def is_full(path: Path) -> bool:
+    """Whether the file system at ``path`` has no room for another file of some size."""
+    free = os.statvfs(path)
+    return free.f_bavail * free.f_frsize < CHUNK or (free.f_files > 0 and free.f_favail == 0)
+
+
 def sha256_of(path: Path, check: Check) -> str:
     """Hex SHA-256 of a file, read from the disk and not from what the kernel still remembers of it."""
     digest = hashlib.sha256()

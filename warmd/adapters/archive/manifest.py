@@ -118,6 +118,23 @@ def load(path: Path) -> tuple[Manifest, bytes]:
     return Manifest.from_bytes(content, where=path / MANIFEST), content
 
 
+def load_bundle(path: Path) -> dict[str, Any]:
+    """The specs in the snapshot at ``path``. Raises NotFound, and SnapshotError where they aren't
+    what the manifest says."""
+    manifest, _ = load(path)
+    where = path / BUNDLE
+    try:
+        content = where.read_bytes()
+        if digest(content) != manifest.bundle_sha256:
+            raise SnapshotError(f"{where} was changed", hint="this snapshot's data can be restored by hand")
+        bundle: dict[str, Any] = json.loads(content)
+    except (OSError, ValueError) as error:
+        raise SnapshotError(
+            f"{where} can't be read: {error}", hint="see the snapshot's README.txt"
+        ) from error
+    return bundle
+
+
 def digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 

@@ -28,7 +28,7 @@ RECORD = "restore.json"
 class Move:
     """One volume of a restore. ``how``: its folder is renamed, or, being a mount point, what is inside.
 
-    ``ready`` is the new data, ``new_ino`` its inode; ``places`` is where replaced data went or goes,
+    ``ready`` is the new data, ``new_ino`` and ``new_mtime`` (ns) its folder's; ``places`` is where replaced data went or goes,
     the last one first to be used (more than one if something appeared while a restore lay half done).
     """
 
@@ -37,6 +37,7 @@ class Move:
     how: Literal["rename", "inside"]
     ready: str
     new_ino: int
+    new_mtime: int
     places: tuple[str, ...]
     phase: Literal["staged", "out", "in", "done"] = "staged"
 

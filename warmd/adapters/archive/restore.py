@@ -21,10 +21,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
-from warmd.adapters.archive.children import CHUNK, TAR_KEEP, Check, Children
+from warmd.adapters.archive.children import CHUNK, TAR_KEEP, Check, Children, Stopped
 from warmd.adapters.archive.durable import (
     exclusive,
     explained,
+    is_full,
     make_private,
     remove_tree,
     sync_filesystem,
@@ -127,12 +128,16 @@ def _unpack(folder: Path, path: Path, part: Part, target: Path, run: str, check:
         sync_filesystem(partial, check)
         partial.rename(ready)
         sync_folder(home)
-    except Exception:
+    except Exception as error:
+        full = is_full(partial)
         with suppress(SnapshotError, OSError):
             remove_tree(partial, lambda: None)
+        if full and not isinstance(error, Stopped):  # tar only says that it wrote less than it should
+            raise SnapshotError(f"No space left on the file system of {target}: {error}") from error
         raise
     place = home / "old" if how == "inside" else choose_place(folder, target, run, part.volume)
-    return Move(part.volume, str(target), how, str(ready), ready.stat().st_ino, (str(place),))
+    new = ready.stat()
+    return Move(part.volume, str(target), how, str(ready), new.st_ino, new.st_mtime_ns, (str(place),))
 
 
 def _extract(archive: Path, into: Path, check: Check) -> None:

@@ -102,6 +102,7 @@ def _inside(folder: Path, record: Restore, number: int, step: Step) -> Restore:
         step(f"phase in {move.volume}")
     _move_content(ready, target, step, "in", aside=place)
     copy_attributes(ready, target)
+    os.utime(target, ns=(move.new_mtime, move.new_mtime))  # taking things out changed ready's own
     sync_folder(target)
     record = record.with_move(number, phase="done")
     record.save(folder)

@@ -186,8 +186,9 @@ def walk(root: Path, check: Check, *, live: bool = False) -> Generator[Seen]:
     """Everything below ``root``, itself first.
 
     One folder is open at a time, each opened from the one above: depth costs nothing, and a symbolic
-    link is never followed. Raises SnapshotError at a mount point
-    and at a path that tar could not unpack. With ``live``, what vanishes on the way is passed over (nothing was stopped yet); without, OSError.
+    link is never followed. With ``live``, what vanishes on the way is passed over (nothing was stopped
+    yet); without, it is an OSError. Raises SnapshotError at a mount point and at a path that tar could
+    not unpack.
     """
     inner = mount_points_below(root)
     fd = os.open(root, _FOLDER)
@@ -219,7 +220,7 @@ def walk(root: Path, check: Check, *, live: bool = False) -> Generator[Seen]:
                 )
             if len(path) > _LONGEST:
                 raise SnapshotError(
-                    f"{root}: the path {shown(path)[:60]}… is longer than {_LONGEST} bytes: tar could not unpack it",
+                    f"{root}: the path {shown(path)[:60]}… is longer than {_LONGEST} bytes, tar can't unpack it",
                     hint="shorten it, or exclude the volume",
                 )
             yield Seen(path, name, fd, seen)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from rich.console import Console
+from rich.text import Text
 
 from warmd.cli.show.base import Answer, Row, console, heading, moment, since, table, tell, took, when, word
 
@@ -68,7 +69,7 @@ def _last(to: Console, run: Answer, now: datetime) -> None:
     rows = []
     for (state, begun), end in zip(begins, ends, strict=True):
         length = (end - begun).total_seconds() if begun and end else None
-        rows.append(Row((word(state), word(when(begun)), word(took(length) if length is not None else None))))
+        rows.append(Row((word(state), word(when(begun)), Text("" if length is None else took(length)))))
     table(to, ("STATE", "SINCE (UTC)", "LASTED"), rows)
     if run["snapshot"]:
         tell(to, f"snapshot {run['snapshot']}")

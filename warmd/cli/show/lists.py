@@ -11,8 +11,10 @@ from rich.text import Text
 from warmd.cli.show.base import Answer, Row, ago, console, count, since, size, table, tell, when, word
 
 
-def alerts(bodies: Sequence[Answer], *, to: Console | None = None, now: datetime | None = None) -> None:
-    """Open alerts, each with what it is about and what to type."""
+def alerts(
+    bodies: Sequence[Answer], *, texts: bool = False, to: Console | None = None, now: datetime | None = None
+) -> None:
+    """Open alerts, each with what it is about and what to type; ``texts``: the notes' too."""
     to, now = to or console(), now or datetime.now(UTC)
     if not bodies:
         tell(to, "No alert is open.")
@@ -23,7 +25,9 @@ def alerts(bodies: Sequence[Answer], *, to: Console | None = None, now: datetime
         for text in _details(body):
             tell(to, text, indent=4)
         for note in body.get("notes") or ():
-            tell(to, "notes: ", note["path"], indent=4)
+            tell(to, "read ", word(note["path"], "bold"), indent=4)
+            for text in (note["text"] or "(not text, or too big)").splitlines() if texts else ():
+                tell(to, "| ", text, indent=4, hang=2)
         for command in body["commands"]:
             tell(to, Text("$ ", style="dim"), word(command, "cyan"), indent=4)
         to.print()
@@ -32,7 +36,11 @@ def alerts(bodies: Sequence[Answer], *, to: Console | None = None, now: datetime
 
 def _details(body: Answer) -> list[str]:
     """The lines of the detail that the summary does not say already."""
-    return [text for text in str(body.get("detail") or "").splitlines() if text not in body["summary"]]
+    return [
+        text
+        for text in str(body.get("detail") or "").splitlines()
+        if text.partition(": ")[2] not in body["summary"]
+    ]
 
 
 def snapshots(

@@ -59,7 +59,7 @@ def _releases(to: Console, answer: Answer, now: datetime) -> None:
         tell(to, Text(f"{count(ignored, 'tag')} that {'is' if ignored == 1 else 'are'} no version: ignored"))
     with_notes = [r for r in releases if r["notes"]]
     if with_notes:
-        heading(to, "Notes to read")
+        heading(to, f"Notes to read (warmd alerts {answer['service']} shows those that hold it)")
     for release in with_notes:
         for path in release["notes"]:
             tell(to, f"{release['version']}  {path}  (at commit {release['commit'][:12]})", indent=2)

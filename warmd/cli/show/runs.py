@@ -10,7 +10,6 @@ from rich.console import Console
 from warmd.cli.show.base import Answer, console, moment, since, size, tell, took, word
 
 _OUTCOMES = {
-    "committed": "done",
     "rolled-back": "it failed; version and data are the old ones again",
     "interrupted": "it did not get to the deploy; the old version runs on its untouched data",
     "failed-unchanged": "it failed before anything was touched",
@@ -24,8 +23,12 @@ def ran(run: Answer, service: str, *, to: Console | None = None) -> None:
     """One run in a few lines, as the last word of a verb that made it."""
     to = to or console()
     tell(to, f"{service}: ", word(_title(run), "bold"), ": ", word(run["state"]))
-    text = "the snapshot's data and version are back" if _restored(run) else _OUTCOMES.get(run["state"])
-    tell(to, text or "it goes on by itself: see warmd status", indent=2)
+    if run["ended"] is None:
+        tell(to, f"it goes on by itself: warmd status {service}", indent=2)
+    elif (
+        text := "the snapshot's data and version are back" if _restored(run) else _OUTCOMES.get(run["state"])
+    ):
+        tell(to, text, indent=2)
     if run["detail"]:
         tell(to, run["detail"], indent=2)
     begun, ended = moment(run["started"]), moment(run["ended"])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Literal, TypeVar
 
 import anyio
@@ -18,11 +19,12 @@ from pydantic import Field
 
 from warmd.adapters.archive.capture import capture
 from warmd.adapters.archive.children import Check, Stopped, checker
+from warmd.adapters.archive.manifest import load_bundle, snapshot_path
 from warmd.adapters.archive.restore import restore
 from warmd.adapters.archive.retention import list_snapshots, prune
-from warmd.adapters.archive.room import make_room
+from warmd.adapters.archive.room import make_room, measure
 from warmd.adapters.archive.seal import seal
-from warmd.core.model import SnapshotHandle, SnapshotInfo
+from warmd.core.model import Json, SnapshotHandle, SnapshotInfo
 from warmd.errors import SnapshotError
 from warmd.plugins.base import Context, Settings
 from warmd.ports import CaptureRequest, Snapshotter, Volume
@@ -92,6 +94,14 @@ class ArchiveSnapshotter:
     async def snapshots(self) -> Sequence[SnapshotInfo]:
         found = await _in_thread(lambda _: list_snapshots(self._context.folder))
         return tuple(snapshot.info for snapshot in found)
+
+    async def specs(self, handle: SnapshotHandle) -> Json:
+        path = snapshot_path(self._context.folder, await self._own(handle))
+        return await _in_thread(lambda _: load_bundle(path))
+
+    async def measure(self, volumes: Sequence[Volume]) -> int:
+        roots = [Path(v.mountpoint) for v in self._wanted(volumes)]
+        return await _in_thread(lambda check: sum(measure(r, check).copy for r in roots if r.is_dir()))
 
     async def prune(self, *, keep: int, needed: frozenset[str]) -> Sequence[str]:
         folder, now = self._context.folder, self._context.clock.now()

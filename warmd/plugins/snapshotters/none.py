@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from warmd.core.model import SnapshotHandle, SnapshotInfo
-from warmd.errors import Refused
+from warmd.core.model import Json, SnapshotHandle, SnapshotInfo
+from warmd.errors import Refused, SnapshotError
 from warmd.plugins.base import Context, Settings
 from warmd.ports import CaptureRequest, Snapshotter, Volume
 
@@ -47,6 +47,12 @@ class NoSnapshotter:
 
     async def snapshots(self) -> Sequence[SnapshotInfo]:
         return ()
+
+    async def specs(self, handle: SnapshotHandle) -> Json:
+        raise SnapshotError(f"{handle.id} is no snapshot: snapshot.kind is none")
+
+    async def measure(self, volumes: Sequence[Volume]) -> int:
+        return 0
 
     async def prune(self, *, keep: int, needed: frozenset[str]) -> Sequence[str]:
         return ()
