@@ -1,4 +1,4 @@
-"""Real git repositories for tests, and real HTTP servers in front of them."""
+"""Real git repositories for tests, real HTTP servers in front of them, and mirrors of them."""
 
 from __future__ import annotations
 
@@ -7,11 +7,20 @@ import os
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+
+from warmd.adapters.mirror import Look, Mirror
+from warmd.adapters.remote import Remote
+from warmd.adapters.repository import Refs
+
+#: Long enough for any fetch here.
+SOON = timedelta(seconds=20)
 
 GIT_ENV = {
     "PATH": os.environ["PATH"],
@@ -221,3 +230,27 @@ def unused_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def mirror_at(folder: Path, where: Upstream | str, deadline: timedelta = SOON) -> Mirror:
+    """As after a restart: it shares nothing with another one but the folder."""
+    text = where if isinstance(where, str) else str(where.path)
+    mirror = Mirror(folder, Remote.parse(text, folder), time.monotonic)
+    mirror.deadline = deadline
+    return mirror
+
+
+async def fetch(mirror: Mirror) -> Look:
+    return await mirror.look(not_before=time.monotonic())
+
+
+async def fetched(mirror: Mirror) -> Refs:
+    look = await fetch(mirror)
+    assert look.trouble is None
+    assert look.refs is not None
+    return look.refs
+
+
+def names(refs: Refs | None) -> list[str]:
+    assert refs is not None
+    return sorted(tag.name for tag in refs.tags)

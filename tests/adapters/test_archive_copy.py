@@ -197,10 +197,11 @@ def deep(place: Place) -> Iterator[Callable[[str, int], Path]]:
 
 
 def test_a_tree_as_deep_as_a_path_may_be_long(place: Place, deep: Callable[[str, int], Path]) -> None:
-    data = deep("d", 2046)
+    data = deep("eleven-long", 341)
     before = list(walk(data, go_on))
+    assert len(before[-1].path) == 4091
     place.sealed("r1", "v")
-    subprocess.run(["rm", "-rf", data / "d"], check=True)
+    subprocess.run(["rm", "-rf", data / "eleven-long"], check=True)
     place.restore("r1", "r2")
     assert [seen.path for seen in walk(data, go_on)] == [seen.path for seen in before]
 

@@ -90,7 +90,7 @@ def test_a_full_disk_is_found_before_the_swap(place: Place) -> None:
     with mounted(disk, "-t", "tmpfs", "-o", "size=3m", "tmpfs"):
         (place.data("v") / "x").write_bytes(os.urandom(2_000_000))
         place.sealed("r1", "v")
-        _requires_untouched(place, "No space left on device")
+        _requires_untouched(place, "No space left on the file system of")
 
 
 def test_a_volume_that_is_gone_has_to_be_made_first(place: Place) -> None:

@@ -102,6 +102,16 @@ policy = {{ {self.policy} }}
     def compose(self, image: str) -> str:
         return warm_compose(image, self.port, extra=self.compose_extra)
 
+    def labelled(self, version: str, **app: Any) -> str:
+        """A compose text that says its version in a label, as recipes do."""
+        image = self.lab.warm_app(version.partition("+")[2] or version, **app)
+        return warm_compose(image, self.port, version=version, stack=self.stack, extra=self.compose_extra)
+
+    def by_hand(self, compose: str) -> None:
+        """Somebody types ``docker stack deploy``, and it runs."""
+        self.lab.deploy(self.stack, compose)
+        self.wait(self.settled, "the stack that was deployed by hand runs")
+
     # --- what the operator types ------------------------------------------------------------------
 
     def warmd(self, *args: str, check: int | None = 0, timeout: float = 180) -> Result:
@@ -125,6 +135,14 @@ policy = {{ {self.policy} }}
         """One pass; the service's row."""
         row: dict[str, Any] = self.warmd("up", "--json", *args, check=check).json[0]
         return row
+
+    def plan(self) -> dict[str, Any]:
+        row: dict[str, Any] = self.warmd("plan", "app", "--json").json[0]
+        return row
+
+    def history(self) -> dict[str, Any]:
+        answer: dict[str, Any] = self.warmd("history", "app", "--json").json
+        return answer
 
     @property
     def environment(self) -> dict[str, str]:
@@ -175,6 +193,37 @@ policy = {{ {self.policy} }}
     def tasks(self) -> set[str]:
         """The ids of all tasks of the stack, in any state: a new one means churn."""
         return {task["ID"] for task in self.lab.tasks(self.stack)}
+
+    def specs(self) -> dict[str, dict[str, Any]]:
+        """The stack's services as the swarm has them: name within the stack -> spec."""
+        mine = json.dumps({"label": [f"com.docker.stack.namespace={self.stack}"]})
+        found = self.lab.api.get("/services", params={"filters": mine}).raise_for_status().json() or []
+        return {s["Spec"]["Name"].removeprefix(f"{self.stack}_"): {**s["Spec"], "id": s["ID"]} for s in found}
+
+    def settled(self) -> bool:
+        """Whether exactly the tasks that the specs ask for run."""
+        for spec in self.specs().values():
+            image = spec["TaskTemplate"]["ContainerSpec"]["Image"]
+            tasks = [t for t in self.lab.tasks(self.stack) if t["ServiceID"] == spec["id"]]
+            up = [t for t in tasks if t["Status"]["State"] == "running"]
+            good = [t for t in up if t["DesiredState"] == "running"]
+            wanted = spec["Mode"].get("Replicated", {}).get("Replicas", 1)
+            images = {t["Spec"]["ContainerSpec"]["Image"] for t in good}
+            if len(up) != len(good) or len(good) != wanted or images - {image}:
+                return False
+        return True
+
+    def running_tasks(self, service: str = "app") -> set[str]:
+        """The ids of the tasks of one service that run now."""
+        id_ = self.specs()[service]["id"]
+        tasks = self.lab.tasks(self.stack)
+        return {t["ID"] for t in tasks if t["ServiceID"] == id_ and t["Status"]["State"] == "running"}
+
+    def alert(self, kind: str) -> dict[str, Any]:
+        """The newest alert of a kind, which must be open."""
+        body = [a for a in self.alerts() if a["kind"] == kind][-1]
+        assert body["state"] == "open", body
+        return body
 
     def alerts(self) -> list[dict[str, Any]]:
         return [json.loads(f.read_text()) for f in sorted((self.state / "alerts").glob("*.json"))]

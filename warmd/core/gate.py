@@ -14,7 +14,7 @@ from enum import StrEnum
 
 from warmd.core import pacing, rules
 from warmd.core.history import Approval, History
-from warmd.core.model import Catalog, Health, Policy, Probe, Release
+from warmd.core.model import Catalog, Health, Policy, Probe, Release, StackSeen
 from warmd.core.rules import Step, Verdict
 from warmd.core.versions import Version
 
@@ -50,6 +50,7 @@ class View:
     ``down`` the services that last good has and that are missing or scaled to zero, ``changed``
     readable differences between what runs (or would be rendered now) and last good, ``data`` the
     stack's volumes, ``owner`` another installation's id where its label stands on the stack.
+    ``warnings`` and ``seen`` are for people: what is odd but holds nothing, and the stack as listed.
     """
 
     catalog: Catalog
@@ -66,6 +67,8 @@ class View:
     data: tuple[str, ...] = ()
     paused: str | None = None
     forced: bool = False
+    warnings: tuple[str, ...] = ()
+    seen: StackSeen | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,12 +228,14 @@ def _drifted(view: View, down: tuple[str, ...]) -> Decision:
         return replace(_stay(PAUSED, view.paused), held=(Held(DRIFT, what),))
     since = view.history.drift_since
     good = view.history.last_good
-    if since is not None and view.now - since >= view.policy.repair_after:
-        target = view.catalog.find(good.version) if good else None
-        return Decision(
-            Action.REPAIR, "repair", f"{what} since {since:%H:%M} UTC", target, held=(Held(DRIFT, what),)
-        )
-    return _stay(DRIFT, what)
+    if since is None or view.now - since < view.policy.repair_after:
+        return _stay(DRIFT, what)
+    drift = (Held(DRIFT, what),)
+    version = good.version if good else None
+    if too_soon := _too_soon(view, version):
+        return Decision(Action.STAY, FAILED_UNCHANGED, too_soon, held=drift)
+    target = view.catalog.find(version)
+    return Decision(Action.REPAIR, "repair", f"{what} since {since:%H:%M} UTC", target, held=drift)
 
 
 def _found_running(view: View) -> Decision | None:
@@ -294,13 +299,19 @@ def _wait(view: View, target: Release) -> Decision | None:
     """Rules about the moment that hold any move to ``target``."""
     if view.paused:
         return Decision(Action.STAY, PAUSED, view.paused)
+    too_soon = _too_soon(view, target.version)
+    return Decision(Action.STAY, FAILED_UNCHANGED, too_soon, target) if too_soon else None
+
+
+def _too_soon(view: View, version: Version | None) -> str | None:
+    """Why a run to ``version`` that failed before anything was touched is not made again yet."""
     trouble = view.history.trouble
-    if trouble and trouble.version == target.version.text and not view.forced:
-        again = trouble.at + pacing.retry_delay(trouble.count)
-        if view.now < again:
-            reason = f"{trouble.detail}; tried {trouble.count} times, next try at {again:%H:%M:%S} UTC"
-            return Decision(Action.STAY, FAILED_UNCHANGED, reason, target)
-    return None
+    if trouble is None or trouble.version != (version.text if version else None) or view.forced:
+        return None
+    again = trouble.at + pacing.retry_delay(trouble.count)
+    if view.now >= again:
+        return None
+    return f"{trouble.detail}; tried {trouble.count} times, next try at {again:%H:%M:%S} UTC"
 
 
 def _instead(decision: Decision, name: str, reason: str, held: tuple[Held, ...] | None = None) -> Decision:

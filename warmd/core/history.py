@@ -37,13 +37,7 @@ ALERT_DELIVERED = "alert.delivered"
 
 
 #: How last good came to be: values of ``LastGood.how``.
-TAKEN_OVER, ADOPTED, COMMITTED, WENT_BACK, UNCHANGED = (
-    "taken-over",
-    "adopted",
-    "committed",
-    "went-back",
-    "unchanged",
-)
+TAKEN_OVER, ADOPTED, COMMITTED, WENT_BACK = "taken-over", "adopted", "committed", "went-back"
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,7 +250,7 @@ def _run_state(history: History, record: Record) -> History:
         rendered=data.get("rendered", run.rendered),
         inputs=data.get("inputs", run.inputs),
         snapshot=SnapshotHandle(**snapshot) if snapshot else run.snapshot,
-        stopped_at=record.at if state is State.STOPPING else run.stopped_at,
+        stopped_at=_stopped_at(run, state, record.at),
         deployed_at=record.at if state is State.DEPLOYING else run.deployed_at,
         healthy_at=datetime.fromisoformat(data["healthy_at"]) if "healthy_at" in data else run.healthy_at,
         blind_since=(run.blind_since or record.at) if blind else None,
@@ -269,6 +263,13 @@ def _run_state(history: History, record: Record) -> History:
     if "last_good" in data:
         history = _known_good(history, data["last_good"])
     return _run_ended(history, run, record.at) if run.ended else history
+
+
+def _stopped_at(run: Run, state: State, at: datetime) -> datetime | None:
+    """When the outage began: at the stop, or, in a restore or after a rolling update, at the halt."""
+    if state is State.STOPPING or (state is State.HALTING and run.stopped_at is None):
+        return at
+    return run.stopped_at
 
 
 def _run_ended(history: History, run: Run, at: datetime) -> History:

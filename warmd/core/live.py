@@ -11,7 +11,8 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-from warmd.core.model import ServiceSeen, StackSeen, canonical
+from warmd.core.model import LastGood, ServiceSeen, StackSeen, canonical
+from warmd.core.versions import Version
 
 _OURS = "warmd."
 GLOBAL = "global"
@@ -31,6 +32,14 @@ def mark(service: ServiceSeen) -> str:
 def marks(seen: StackSeen) -> dict[str, str]:
     """Service name -> mark."""
     return {service.name: mark(service) for service in seen.services}
+
+
+def running(good: LastGood | None, seen: StackSeen) -> Version | None:
+    """The version that runs: last good's while the labels say what they said then, else what they say."""
+    said = seen.version_text
+    if good is not None and seen.deployed and said == good.said:
+        return good.version
+    return Version.parse(said) if said else None
 
 
 def down(good: Mapping[str, str], seen: StackSeen) -> tuple[str, ...]:

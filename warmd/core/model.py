@@ -233,6 +233,14 @@ class StackSeen:
         return next((s.labels[name] for s in self.services if s.labels.get(name)), None)
 
     @property
+    def mismatch(self) -> str | None:
+        """Where warmd's label and the recipe's name different versions: a maintainer forgot one."""
+        ours, theirs = self.label(LABEL_VERSION), self.label(f"coop-cloud.{self.stack}.version")
+        if not ours or not theirs or ours == theirs:
+            return None
+        return f"the label {LABEL_VERSION} says {ours}, coop-cloud.{self.stack}.version says {theirs}"
+
+    @property
     def version_text(self) -> str | None:
         """warmd's own label, else the recipe's; some recipes put it on another service than ``app``."""
         return self.label(LABEL_VERSION) or self.label(f"coop-cloud.{self.stack}.version")
@@ -293,7 +301,8 @@ class LastGood:
 
     ``bundle`` is the stack as read back from the swarm; ``rendered`` is what was rendered for it
     (None after a take-over) and ``inputs`` the hash of what rendering depends on, so that a look
-    need not render to know that nothing changed.
+    need not render to know that nothing changed. ``said`` is the version that the labels named then:
+    as long as they say the same, ``version`` is what runs, whatever a maintainer forgot to change.
     """
 
     version: Version | None
@@ -304,6 +313,7 @@ class LastGood:
     rendered: str | None = None
     inputs: str | None = None
     run: str | None = None
+    said: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

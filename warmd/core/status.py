@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from warmd.core import durations, gate, notices
 from warmd.core.gate import Action, Candidate, Decision, View
 from warmd.core.history import History
-from warmd.core.model import GateRule, Health, Json, SnapshotInfo
+from warmd.core.model import GateRule, Health, Json, ServiceSeen, SnapshotInfo
 from warmd.core.planning import Outage
 from warmd.core.runs import Run
 
@@ -78,6 +78,16 @@ class ReleaseStatus(_Shown):
     notes: tuple[str, ...]
 
 
+class SwarmServiceStatus(_Shown):
+    """One swarm service of the stack. ``wanted`` is None for a global one."""
+
+    name: str
+    image: str
+    running: int
+    wanted: int | None
+    converged: bool
+
+
 class PlanStatus(_Shown):
     """What a look would do, and why; nothing was changed."""
 
@@ -94,6 +104,8 @@ class PlanStatus(_Shown):
     steps: tuple[str, ...]
     outage: str
     held: tuple[str, ...]
+    services: tuple[SwarmServiceStatus, ...] = ()
+    warnings: tuple[str, ...] = ()
     commands: tuple[str, ...] = ()
 
 
@@ -140,13 +152,20 @@ def of_service(
     good = history.last_good
     current = (view.running if view else None) or (good.version if good else None)
     run = history.run
+    name = decision.name if decision else (run.state.value if run else "not-looked-yet")
+    reason = decision.reason if decision else (run.detail if run else "")
+    if history.unfinished and not (decision and decision.action is Action.RESUME):
+        # The last look's decision is from before the run that is being made now.
+        plan = history.unfinished.plan
+        name = history.unfinished.state.value
+        reason = f"{plan.kind} {plan.to_version or ''}, run {plan.id}".replace(" ,", ",")
     return ServiceStatus(
         service=service,
         stack=stack,
         current=current.text if current else None,
         target=decision.target.version.text if decision and decision.target else None,
-        decision=decision.name if decision else (run.state.value if run else "not-looked-yet"),
-        reason=decision.reason if decision else (run.detail if run else ""),
+        decision=name,
+        reason=reason,
         health=view.health.health if view and view.deployed else None,
         detail=view.health.detail if view and view.deployed else "",
         run=run.plan.id if run else None,
@@ -235,7 +254,15 @@ def of_plan(
         held=tuple(
             _held_line(h.name, h.release.version.text if h.release else "", h.reason) for h in decision.held
         ),
+        services=tuple(_of_swarm_service(s) for s in (view.seen.services if view.seen else ())),
+        warnings=view.warnings,
         commands=_next_commands(decision, view.history, service, stack),
+    )
+
+
+def _of_swarm_service(seen: ServiceSeen) -> SwarmServiceStatus:
+    return SwarmServiceStatus(
+        name=seen.name, image=seen.image, running=seen.running, wanted=seen.replicas, converged=seen.converged
     )
 
 

@@ -12,7 +12,6 @@ from warmd.core.history import History
 from warmd.core.model import Catalog, Health, Probe, StackSeen, worst
 from warmd.core.specdiff import diff
 from warmd.core.specs import unpinned
-from warmd.core.versions import Version
 from warmd.engine import bundles
 from warmd.engine.service import Service, Shop
 from warmd.errors import Refused, SourceUnreachable
@@ -63,7 +62,6 @@ async def observe(
     """Look at source, swarm and health. Raises Transient where Docker can't be asked."""
     catalog = await catalog_of(service, shop, not_before=not_before)
     seen = await service.deployer.seen(not_before=not_before)
-    text = seen.version_text
     owner = seen.owner if seen.owner not in (None, shop.installation) else None
     volumes: tuple[str, ...] = ()
     well = Probe(Health.INCONCLUSIVE, "nothing runs")
@@ -83,14 +81,16 @@ async def observe(
         now=shop.clock.now(),
         deployed=seen.deployed,
         health=well,
-        running=Version.parse(text) if text else None,
-        running_text=text,
+        running=live.running(history.last_good, seen),
+        running_text=seen.version_text,
         owner=owner,
         down=down,
         changed=changed,
         data=volumes,
         paused=_paused(shop, history),
         forced=forced,
+        warnings=(seen.mismatch,) if seen.mismatch else (),
+        seen=seen,
     )
 
 
@@ -113,7 +113,8 @@ async def changes(
     rendering depends on. Only where one differs are specs read back or rendered.
     """
     good = history.last_good
-    if good is None or (Version.parse(seen.version_text or "") or good.version) != good.version:
+    running = live.running(good, seen)
+    if good is None or (running is not None and not running.same_as(good.version)):
         return ()
     found: list[str] = []
     if live.suspects(history.live, seen):

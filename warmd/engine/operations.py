@@ -325,7 +325,8 @@ def _current(view: View) -> Version | None:
 
 
 def outcome_code(run: Run | None) -> int:
-    """The exit code that tells how a run ended: 0, 4 rolled back or interrupted, 5 stuck, 7 unchanged."""
+    """The exit code that tells how a run ended: 0, 4 rolled back or interrupted, 5 stuck or waiting for
+    its probes, 6 left off by a signal, 7 unchanged."""
     if (
         run is None
         or run.state is State.COMMITTED
@@ -334,4 +335,6 @@ def outcome_code(run: Run | None) -> int:
         return 0
     if run.state in (State.ROLLED_BACK, State.INTERRUPTED):
         return 4
-    return 7 if run.state is State.FAILED_UNCHANGED else 5
+    if run.state is State.FAILED_UNCHANGED:
+        return 7
+    return 5 if run.state is State.STUCK or run.blind_since else 6

@@ -303,7 +303,10 @@ async def record_good(
     bundle = await bundles.keep(shop, await service.deployer.read_back())
     seen = await service.deployer.seen()
     now = shop.clock.now()
-    good = LastGood(origin.version, bundle, now, how, origin.commit, origin.rendered, origin.inputs, run)
+    said = seen.version_text
+    good = LastGood(
+        origin.version, bundle, now, how, origin.commit, origin.rendered, origin.inputs, run, said
+    )
     return good, live.marks(seen)
 
 

@@ -55,6 +55,7 @@ class Reconciler:
         self.turn = anyio.Lock()
         self.seen: Look | None = None
         self._told: tuple[str, str] | None = None
+        self._warned: frozenset[str] = frozenset()
 
     async def view(self, *, not_before: float, forced: bool = False) -> View:
         """Observe only. Raises Transient where Docker can't be asked."""
@@ -84,7 +85,8 @@ class Reconciler:
         await self.ledger.load()
         run: Run | None = None
         if self.ledger.history.unfinished:
-            run = await self._in_slot(None)
+            async with self.shop.slots:
+                run = await self.runner.proceed()
             if not run.ended:
                 waits = Decision(
                     Action.RESUME, "resume", f"run {run.plan.id} waits in {run.state}: {run.detail}"
@@ -95,13 +97,14 @@ class Reconciler:
         view = await self.view(not_before=not_before, forced=forced)
         decision = gate.decide(view)
         self._tell(decision)
+        self._warn(view)
         await self._note_drift(decision)
         await self._settle(decision, view)
         if decision.action is Action.TAKE_OVER:
             await self.take_over(view)
             return Look(decision, view, run, last=False)
         if decision.action in _KINDS:
-            return Look(decision, view, await self._in_slot(decision), last=False)
+            return Look(decision, view, await self._act(decision), last=False)
         return Look(decision, view, run)
 
     def _tell(self, decision: Decision) -> None:
@@ -110,6 +113,13 @@ class Reconciler:
         level = log.debug if now == self._told else log.info
         level("look.decided", service=self.service.name, decision=decision.name, reason=decision.reason)
         self._told = now
+
+    def _warn(self, view: View) -> None:
+        """What is odd and holds nothing, once as long as it lasts."""
+        for text in view.warnings:
+            if text not in self._warned:
+                log.warning("look.odd", service=self.service.name, what=text)
+        self._warned = frozenset(view.warnings)
 
     async def _settle(self, decision: Decision, view: View | None) -> None:
         history = self.ledger.history
@@ -136,11 +146,17 @@ class Reconciler:
         elif not drifted and since is not None:
             await self.ledger.write(h.drift_over(self.shop.clock.now()))
 
-    async def _in_slot(self, decision: Decision | None) -> Run:
-        """Make or resume a run, while no more than ``max_parallel`` services change."""
+    async def _act(self, decision: Decision) -> Run | None:
+        """Make the decided run, while no more than ``max_parallel`` services change.
+
+        None where it had to wait for its turn and, looked at again, something else is right now.
+        """
+        waits = self.shop.slots.available_tokens < 1
         async with self.shop.slots:
-            if decision is None:
-                return await self.runner.proceed()
+            if waits:
+                now = gate.decide(await self.view(not_before=self.shop.clock.monotonic()))
+                if (now.action, now.target) != (decision.action, decision.target):
+                    return None
             plan = self.plan(_KINDS[decision.action], decision.target, decision.approval)
             return await self.runner.begin(plan)
 

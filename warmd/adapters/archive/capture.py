@@ -140,12 +140,15 @@ def _pack(volume: Volume, partial: Path, stem: str, level: int, check: Check) ->
                 break
         _in(zstd).close()
         children.finish(f"listing {root}")
+    # Only where it is there: tar looks for it in each part of each path, which takes long in deep trees.
+    there = (root / QUARANTINE).exists()
+    exclude = ("--anchored", "--no-wildcards", f"--exclude=./{QUARANTINE}") if there else ()
     with Children(check) as children, _new_file(partial / f"{stem}.tar.zst") as file:
         tar = children.start(
             "tar", "--create", "--format=posix", *TAR_KEEP, "--sparse", "--sort=name",
             # Access times only make the archive bigger; sockets are in the listing, as ignored.
             "--pax-option=delete=atime,delete=ctime", "--warning=no-file-ignored",
-            "--anchored", "--no-wildcards", f"--exclude=./{QUARANTINE}",
+            *exclude,
             f"--directory={root}", "--file=-", ".",
             stdout=subprocess.PIPE,
         )  # fmt: skip

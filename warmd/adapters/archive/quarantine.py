@@ -28,8 +28,9 @@ RECORD = "restore.json"
 class Move:
     """One volume of a restore. ``how``: its folder is renamed, or, being a mount point, what is inside.
 
-    ``ready`` is the new data, ``new_ino`` and ``new_mtime`` (ns) its folder's; ``places`` is where replaced data went or goes,
-    the last one first to be used (more than one if something appeared while a restore lay half done).
+    ``ready`` is the new data, ``new_ino`` and ``new_mtime`` (ns) its folder's. ``places`` is where
+    replaced data went, the last one where it goes next: there are several only if something appeared
+    while a restore lay half done.
     """
 
     volume: str

@@ -220,8 +220,8 @@ def walk(root: Path, check: Check, *, live: bool = False) -> Generator[Seen]:
                 )
             if len(path) > _LONGEST:
                 raise SnapshotError(
-                    f"{root}: the path {shown(path)[:60]}… is longer than {_LONGEST} bytes, tar can't unpack it",
-                    hint="shorten it, or exclude the volume",
+                    f"{root}: the path {shown(path)[:60]}… is longer than {_LONGEST} bytes",
+                    hint="tar can't unpack it: shorten it, or exclude the volume",
                 )
             yield Seen(path, name, fd, seen)
             if stat.S_ISDIR(seen.st_mode):

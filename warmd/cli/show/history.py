@@ -7,7 +7,23 @@ from datetime import UTC, datetime
 from rich.console import Console
 from rich.text import Text
 
-from warmd.cli.show.base import Answer, Row, console, heading, moment, since, table, tell, took, when, word
+from warmd.cli.show.base import (
+    Answer,
+    Row,
+    console,
+    count,
+    heading,
+    moment,
+    since,
+    table,
+    tell,
+    took,
+    when,
+    word,
+)
+
+#: Runs in the table; a person looks for the newest.
+SHOWN = 15
 
 _HOW = {
     "taken-over": "found running and taken over",
@@ -33,7 +49,9 @@ def history(answer: Answer, *, to: Console | None = None, now: datetime | None =
     if runs:
         to.print()
         titles = ("RUN", "KIND", "TO", "STARTED (UTC)", "TOOK", "OUTAGE", "OUTCOME")
-        table(to, titles, [_row(run) for run in runs], notes="DETAIL")
+        table(to, titles, [_row(run) for run in runs[-SHOWN:]], notes="DETAIL")
+        if len(runs) > SHOWN:
+            tell(to, f"{count(len(runs) - SHOWN, 'older run')} in --json", indent=2)
         _last(to, runs[-1], now)
     else:
         tell(to, "No run yet.", indent=2)

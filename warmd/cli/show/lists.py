@@ -63,11 +63,11 @@ def snapshots(
                 word(str(snapshot["files"])),
                 word("verified", "green") if snapshot["sealed"] else word("not verified", "bold red"),
             ),
-            (word(", ".join(snapshot["volumes"])),),
+            (word(f"volumes: {', '.join(snapshot['volumes']) or 'none'}", "dim"),),
         )
         for snapshot in known
     ]
     titles = ("SNAPSHOT", "TAKEN (UTC)", "", "VERSION", "DATA", "ON DISK", "FILES", "STATE")
-    table(to, titles, rows, notes="VOLUMES")
+    table(to, titles, rows, notes="OF")
     to.print()
     tell(to, f"{count(len(known), 'snapshot')}. To put one back: warmd restore {service} {known[-1]['id']}")

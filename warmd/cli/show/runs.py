@@ -10,7 +10,7 @@ from rich.console import Console
 from warmd.cli.show.base import Answer, console, moment, since, size, tell, took, word
 
 _OUTCOMES = {
-    "rolled-back": "it failed; version and data are the old ones again",
+    "rolled-back": "version and data are the old ones again",
     "interrupted": "it did not get to the deploy; the old version runs on its untouched data",
     "failed-unchanged": "it failed before anything was touched",
     "stuck": "it can't go on by itself, and what is there was left as it is",
@@ -24,7 +24,7 @@ def ran(run: Answer, service: str, *, to: Console | None = None) -> None:
     to = to or console()
     tell(to, f"{service}: ", word(_title(run), "bold"), ": ", word(run["state"]))
     if run["ended"] is None:
-        tell(to, f"it goes on by itself: warmd status {service}", indent=2)
+        tell(to, f"it is not over; the daemon goes on with it, or: warmd reconcile {service}", indent=2)
     elif (
         text := "the snapshot's data and version are back" if _restored(run) else _OUTCOMES.get(run["state"])
     ):

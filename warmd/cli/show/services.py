@@ -67,8 +67,6 @@ def _notes(service: ServiceStatus) -> list[Text]:
         notes.append(word(service.reason))
     if service.detail and service.health != "healthy" and service.detail not in service.reason:
         notes.append(word(service.detail))
-    if service.run and service.run_state != "stuck":
-        notes.append(word(f"run {service.run} is {service.run_state}", "cyan"))
     if service.paused and service.decision != gate.PAUSED:
         notes.append(word("paused", "yellow"))
     others = [alert for alert in service.alerts if alert.split()[0] != service.decision]

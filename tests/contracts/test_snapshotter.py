@@ -1,0 +1,186 @@
+"""What every snapshotter does, whatever it keeps; then what only ``archive`` promises."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import cast
+
+import anyio
+import pytest
+from pydantic import ValidationError
+
+from tests.adapters.archive_support import children
+from warmd.core.model import SnapshotHandle
+from warmd.errors import Refused, SnapshotError
+from warmd.plugins.base import Context
+from warmd.plugins.snapshotters import archive, none
+from warmd.ports import CaptureRequest, Clock, Snapshotter, Swarm, Volume
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+class _Here:
+    """The only two facts that a snapshotter asks the world for: the node's id and the time."""
+
+    async def node(self) -> str:
+        return "node1"
+
+    def now(self) -> datetime:
+        return NOW
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Context:
+    return Context(
+        service="sso",
+        stack="sso",
+        folder=tmp_path / "state" / "services" / "sso",
+        mirrors=tmp_path / "mirrors",
+        config_dir=tmp_path,
+        docker_host="unix:///nowhere",
+        swarm=cast(Swarm, _Here()),
+        clock=cast(Clock, _Here()),
+    )
+
+
+@pytest.fixture(params=["archive", "none"])
+def snapshotter(request: pytest.FixtureRequest, context: Context) -> Snapshotter:
+    if request.param == "archive":
+        return archive.build(archive.Config(), context)
+    return none.build(none.Config(kind="none", allow_volumes=True), context)
+
+
+@pytest.fixture
+def volume(tmp_path: Path) -> Volume:
+    data = tmp_path / "docker" / "volumes" / "sso_data" / "_data"
+    data.mkdir(parents=True)
+    (data / "x").write_text("good")
+    return Volume("sso_data", "local", str(data))
+
+
+def request_of(id_: str, *volumes: Volume) -> CaptureRequest:
+    bundle = {"networks": [], "configs": [], "secrets": [], "services": []}
+    return CaptureRequest(id_, "sso", "sso", volumes, NOW, "1.0.0", bundle)
+
+
+async def test_a_handle_names_the_node_and_the_id(snapshotter: Snapshotter, volume: Volume) -> None:
+    assert await snapshotter.capture(request_of("r1", volume)) == SnapshotHandle("node1", "r1")
+
+
+async def test_capturing_again_under_an_id_is_fine(snapshotter: Snapshotter, volume: Volume) -> None:
+    first = await snapshotter.capture(request_of("r1", volume))
+    assert await snapshotter.capture(request_of("r1", volume)) == first
+
+
+async def test_a_seal_says_what_it_proved(snapshotter: Snapshotter, volume: Volume) -> None:
+    handle = await snapshotter.capture(request_of("r1", volume))
+    info = await snapshotter.seal(handle)
+    assert info.sealed
+    assert info.handle == handle
+    assert await snapshotter.seal(handle) == info
+
+
+async def test_restoring_is_idempotent_a_run(snapshotter: Snapshotter, volume: Volume) -> None:
+    handle = await snapshotter.capture(request_of("r1", volume))
+    await snapshotter.seal(handle)
+    await snapshotter.restore(handle, run="r1")
+    await snapshotter.restore(handle, run="r1")
+    assert (Path(volume.mountpoint) / "x").read_text() == "good"
+
+
+async def test_no_volumes_are_fine(snapshotter: Snapshotter) -> None:
+    await snapshotter.make_room(())
+    handle = await snapshotter.capture(request_of("r1"))
+    assert (await snapshotter.seal(handle)).volumes == ()
+    await snapshotter.restore(handle, run="r1")
+
+
+async def test_what_is_listed_can_be_pruned_but_not_what_is_needed(
+    snapshotter: Snapshotter, volume: Volume
+) -> None:
+    assert await snapshotter.snapshots() == ()
+    for id_ in ("r1", "r2", "r3"):
+        await snapshotter.seal(await snapshotter.capture(request_of(id_, volume)))
+    before = [info.handle.id for info in await snapshotter.snapshots()]
+    gone = await snapshotter.prune(keep=1, needed=frozenset({"r1"}))
+    after = [info.handle.id for info in await snapshotter.snapshots()]
+    assert sorted([*gone, *after]) == sorted(before)
+    assert "r1" not in gone
+    assert len(gone) <= 1
+
+
+# --- archive --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def keeper(context: Context) -> Snapshotter:
+    return archive.build(archive.Config(exclude=("cache", "sso_tmp", "other_full")), context)
+
+
+async def test_version_and_data_go_back_together(keeper: Snapshotter, volume: Volume) -> None:
+    handle = await keeper.capture(request_of("r1", volume))
+    await keeper.seal(handle)
+    (Path(volume.mountpoint) / "x").write_text("damaged")
+    await keeper.restore(handle, run="r1")
+    assert (Path(volume.mountpoint) / "x").read_text() == "good"
+    (info,) = await keeper.snapshots()
+    assert (info.version, info.run, info.volumes, info.files) == ("1.0.0", "r1", ("sso_data",), 2)
+
+
+async def test_excluded_volumes_are_neither_judged_nor_copied(keeper: Snapshotter, volume: Volume) -> None:
+    nfs = {"type": "nfs"}
+    excluded = [Volume(name, "local", "/nowhere", nfs) for name in ("sso_cache", "sso_tmp", "other_full")]
+    await keeper.make_room((volume, *excluded))
+    handle = await keeper.capture(request_of("r1", volume, *excluded))
+    assert (await keeper.seal(handle)).volumes == ("sso_data",)
+    with pytest.raises(Refused, match="volume sso_full can't be copied"):
+        await keeper.make_room((Volume("sso_full", "local", "/nowhere", nfs),))
+
+
+async def test_another_nodes_snapshot_is_refused(keeper: Snapshotter) -> None:
+    with pytest.raises(SnapshotError, match="lies on node node2, this is node node1"):
+        await keeper.restore(SnapshotHandle("node2", "r1"), run="r1")
+
+
+async def test_cancelled_it_returns_when_all_is_over(context: Context, volume: Volume) -> None:
+    slow = archive.build(archive.Config(level=19), context)
+    (Path(volume.mountpoint) / "big").write_bytes(os.urandom(48_000_000))
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as group:
+            group.start_soon(slow.capture, request_of("r1", volume))
+            while children() != {"tar", "zstd"}:  # noqa: ASYNC110 - the kernel has no event for it
+                await anyio.sleep(0.01)
+            started = anyio.current_time()
+            group.cancel_scope.cancel()
+    assert group.cancel_scope.cancelled_caught
+    assert anyio.current_time() - started < 2
+    assert not children()
+    assert list((context.folder / "snapshots").iterdir()) == []
+    await slow.prune(keep=1, needed=frozenset())  # the folder's lock was let go
+
+
+async def test_an_error_comes_as_it_is(keeper: Snapshotter, volume: Volume) -> None:
+    with pytest.raises(SnapshotError, match="can't be the id"):
+        await keeper.capture(request_of("../r1", volume))
+
+
+@pytest.mark.parametrize(
+    "bad", [{"keep": 0}, {"level": 0}, {"level": 20}, {"kind": "none"}, {"folder": "/x"}]
+)
+def test_a_configuration_out_of_bounds_is_an_error(bad: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        archive.Config.model_validate(bad)
+
+
+# --- none -----------------------------------------------------------------------------------------
+
+
+async def test_without_snapshots_volumes_need_saying_so(context: Context, volume: Volume) -> None:
+    careful = none.build(none.Config(kind="none"), context)
+    await careful.make_room(())
+    with pytest.raises(Refused, match=r"has volumes \(sso_data\)") as caught:
+        await careful.make_room((volume,))
+    assert "allow_volumes = true" in caught.value.hint
+    await none.build(none.Config(kind="none", allow_volumes=True), context).make_room((volume,))

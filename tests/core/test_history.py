@@ -1,0 +1,439 @@
+# ruff: noqa: E501 - a truth table reads best with a case a line
+"""What a journal amounts to: how runs end, what they block, and what is remembered of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from tests.core.building import (
+    BACK,
+    FORWARD,
+    HOUR,
+    MINUTE,
+    NEW,
+    NOW,
+    OLD,
+    SNAPSHOT,
+    STRAIGHT,
+    S,
+    Story,
+    good,
+    plan,
+)
+from warmd.core import history as h
+from warmd.core.history import Approval, Failure, History
+from warmd.core.machine import ENDS, TABLE, State
+from warmd.core.model import LastGood, SnapshotHandle
+from warmd.core.runs import Cause, Kind
+from warmd.core.versions import Version
+
+APPROVED = Approval("a1", NEW, "ab" * 32, 0, "read the notes", NOW)
+FAILURE, ABORT, SIGNAL = Cause.FAILURE, Cause.ABORT, Cause.SIGNAL
+
+
+# --- how runs end
+
+
+@dataclass(frozen=True)
+class End:
+    """A run that ends: the states it enters, and why it left its way. ``blocked``: what is not tried
+    again by itself; ``spent``: whether its approval is used up; ``trouble``: whether it is counted as
+    failed before anything was touched."""
+
+    id: str
+    way: tuple[State, ...]
+    cause: Cause | None = None
+    blocked: str | None = None
+    spent: bool = True
+    trouble: bool = False
+    kind: Kind = Kind.UPGRADE
+    from_version: str | None = OLD
+    to_version: str = NEW
+
+
+STOPPED, REVIVED = FORWARD[:4], (S.RESTARTING, S.REVIVING, S.INTERRUPTED)
+WENT_BACK = (*FORWARD, *BACK, S.ROLLED_BACK)
+RESTORED = (*FORWARD[:2], *BACK, S.ROLLED_BACK)
+UNTOUCHED = (S.PULLING, S.FAILED_UNCHANGED)
+
+ENDINGS = [
+    End("committed", (*FORWARD, S.COMMITTED)),
+    End("refused-before-anything", UNTOUCHED, FAILURE, trouble=True, spent=False),
+    End("told-to-stop-before-anything", UNTOUCHED, SIGNAL, spent=False),
+    End("aborted-before-anything", UNTOUCHED, ABORT, blocked=NEW),
+    End("told-to-stop-after-the-stop", (*STOPPED, *REVIVED), SIGNAL, spent=False),
+    End("aborted-after-the-stop", (*STOPPED, *REVIVED), ABORT, blocked=NEW),
+    End("failed-after-the-stop", (*STOPPED, *REVIVED), FAILURE, blocked=NEW),
+    End("rolled-back", WENT_BACK, FAILURE, blocked=NEW),
+    End("rolled-back-by-a-person", WENT_BACK, ABORT, blocked=NEW),
+    End("rolled-back-without-data", (*STRAIGHT, *BACK[2:], S.ROLLED_BACK), FAILURE, blocked=NEW),
+    End("stuck-past-the-horizon", (*FORWARD, S.STUCK), FAILURE, blocked=NEW),
+    End("stuck-on-the-way-back", (*FORWARD, S.HALTING, S.RESTORING, S.STUCK), FAILURE, blocked=NEW),
+    End("told-to-stop-and-then-stuck", (*STOPPED, S.RESTARTING, S.STUCK), SIGNAL, blocked=NEW),
+    End("cold-deploy-stuck", (*STRAIGHT, S.STUCK), FAILURE, blocked=NEW, kind=Kind.COLD_DEPLOY, from_version=None),
+    End("deploy-of-another-version", WENT_BACK, FAILURE, blocked=NEW, kind=Kind.DEPLOY),
+    End("deploy-of-the-same-version", WENT_BACK, FAILURE, kind=Kind.DEPLOY, to_version=OLD),
+    End("snapshot-interrupted", (*STOPPED, *REVIVED), FAILURE, kind=Kind.SNAPSHOT, to_version=OLD),
+    End("repair-stuck", (*STRAIGHT, S.STUCK), FAILURE, kind=Kind.REPAIR, to_version=OLD),
+    End("restored-what-it-left-is-blocked", RESTORED, blocked=NEW, kind=Kind.RESTORE, from_version=NEW, to_version=OLD),
+    End("restored-the-same-version", RESTORED, kind=Kind.RESTORE, from_version=OLD, to_version=OLD),
+    End("restore-refused", UNTOUCHED, FAILURE, trouble=True, spent=False, kind=Kind.RESTORE, from_version=NEW, to_version=OLD),
+    End("restore-aborted", UNTOUCHED, ABORT, kind=Kind.RESTORE, from_version=NEW, to_version=OLD),
+]  # fmt: skip
+
+
+def ended(case: End) -> Story:
+    story = Story().tell(h.approval(APPROVED))
+    planned = plan(
+        kind=case.kind, from_version=case.from_version, to_version=case.to_version, approval=APPROVED.id
+    )
+    return story.begins(planned).enters(*case.way, cause=case.cause, detail="why it ended")
+
+
+@pytest.mark.parametrize("case", ENDINGS, ids=lambda case: case.id)
+def test_how_a_run_ends(case: End) -> None:
+    history, state = ended(case).history, case.way[-1]
+    assert set(history.failures) == ({case.blocked} if case.blocked else set())
+    assert (APPROVED.version not in history.approvals) == case.spent
+    assert (history.trouble is not None) == case.trouble
+    assert [run.state for run in history.runs] == [state]
+    assert history.unfinished is None
+    assert (history.stuck is not None) == (state is State.STUCK)
+    for failure in history.failures.values():
+        assert (failure.outcome, failure.detail, failure.run) == (state, "why it ended", "r1")
+
+
+@pytest.mark.parametrize("case", ENDINGS, ids=lambda case: case.id)
+def test_the_endings_of_this_table_are_possible(case: End) -> None:
+    state = State.PLANNED
+    for entered in case.way:
+        assert entered in TABLE[state].values()
+        state = entered
+    assert state in ENDS
+
+
+# --- a run while it lasts
+
+
+def test_what_a_run_finds_on_its_way_is_kept() -> None:
+    story = Story().begins(plan(target="blob-0", rendered="blob-0", inputs="i0"))
+    assert (story.run.state, story.run.target, story.run.inputs) == (S.PLANNED, "blob-0", "i0")
+    story.enters(S.PULLING, target="blob-1", rendered="blob-1", inputs="i1")
+    story.enters(S.CHECKING, target="blob-2")
+    run = story.run
+    assert (run.target, run.rendered, run.inputs) == ("blob-2", "blob-1", "i1")
+    story.enters(S.STOPPING, S.CAPTURING).enters(S.SEALING, snapshot=SNAPSHOT)
+    assert story.run.snapshot == SnapshotHandle("n1", "r1")
+    story.enters(S.DEPLOYING, S.GATING)
+    story.enters(S.COMMITTED, healthy_at=(NOW + 20 * MINUTE).isoformat())
+    run = story.run
+    # A minute a record: planned is the first, stopping the fourth, deploying the seventh.
+    assert (run.stopped_at, run.deployed_at) == (NOW + 3 * MINUTE, NOW + 6 * MINUTE)
+    assert run.outage == 17 * MINUTE
+    assert run.snapshot == SnapshotHandle("n1", "r1")
+    assert [state for state, _ in run.states] == [S.PLANNED, *FORWARD, S.COMMITTED]
+    assert run.states[0][1] == NOW
+
+
+def test_a_snapshot_that_is_to_be_restored_is_the_runs_from_the_start() -> None:
+    handle = SnapshotHandle("n1", "old")
+    assert Story().begins(plan(kind=Kind.RESTORE, snapshot=handle)).run.snapshot == handle
+
+
+def test_blind_since_the_first_blind_gate_until_something_is_known() -> None:
+    story = Story().begins(plan()).enters(*FORWARD)
+    assert story.run.blind_since is None
+    begun = story.now
+    story.enters(S.GATING, blind=True, detail="no route to host").enters(S.GATING, blind=True)
+    assert story.run.blind_since == begun
+    assert story.run.detail == "no route to host"
+    assert story.enters(S.COMMITTED).run.blind_since is None
+
+
+def test_a_stuck_run_says_in_which_state() -> None:
+    story = Story().gets_stuck(plan(), *FORWARD, S.HALTING)
+    assert story.run.stuck_in is S.HALTING
+    assert story.history.stuck == story.run
+
+
+def test_records_of_another_run_change_nothing() -> None:
+    story = Story().begins(plan("r1"))
+    stranger = Story().begins(plan("r2")).run
+    before = story.history
+    after = story.tell(h.run_state(stranger, S.COMMITTED, story.now)).history
+    assert (after.run, after.runs) == (before.run, before.runs)
+    assert Story().tell(h.run_state(stranger, S.COMMITTED, NOW)).history == History(seq=1)
+
+
+def test_only_the_newest_ended_runs_are_kept_in_memory() -> None:
+    story = Story()
+    for number in range(h.RUNS_KEPT + 3):
+        story.begins(plan(f"r{number}")).fails(S.FAILED_UNCHANGED)
+    ids = [run.plan.id for run in story.history.runs]
+    assert ids == [f"r{number}" for number in range(3, h.RUNS_KEPT + 3)]
+
+
+# --- failures and retries
+
+
+def blocked(*versions: str) -> Story:
+    story = Story()
+    for number, version in enumerate(versions):
+        story.rolls_back(plan(f"r{number}", to_version=version))
+    return story
+
+
+@pytest.mark.parametrize(
+    ("commits", "left"),
+    [
+        ("1.0.1+5.0", {"1.1.0+5.1", "1.2.0+5.1", "v1.3.0+5.2"}),
+        ("1.1.0+5.1", {"1.2.0+5.1", "v1.3.0+5.2"}),
+        ("1.3.0+5.2", set()),
+        ("2.0.0+6.0", set()),
+    ],
+    ids=["below-all", "at-the-first", "at-the-last-spelled-otherwise", "above-all"],
+)
+@pytest.mark.parametrize("how", ["run", "adopted", "taken-over"])
+def test_failures_are_dropped_when_a_version_at_or_above_is_good(
+    commits: str, left: set[str], how: str
+) -> None:
+    story = blocked("1.1.0+5.1", "1.2.0+5.1", "v1.3.0+5.2")
+    if how == "run":
+        story.commits(plan("r9", to_version=commits))
+    else:
+        story.tell(h.last_good(good(commits, how=how), {}))
+    assert set(story.history.failures) == left
+
+
+@pytest.mark.parametrize("how", [h.COMMITTED, h.WENT_BACK])
+def test_other_last_goods_drop_no_failure(how: str) -> None:
+    assert set(blocked(NEW).tell(h.last_good(good(NEW, how=how), {})).history.failures) == {NEW}
+
+
+def test_a_commit_of_no_known_version_drops_no_failure() -> None:
+    story = blocked(NEW).commits(plan("r9", to_version=None))
+    assert set(story.history.failures) == {NEW}
+
+
+def test_a_retry_forgets_one_failure_or_all() -> None:
+    story = blocked("1.1.0+5.1", "1.2.0+5.1")
+    story.tell(h.retry(story.now, uid=0, version="1.1.0+5.1"))
+    assert set(story.history.failures) == {"1.2.0+5.1"}
+    assert not story.tell(h.retry(story.now, uid=0)).history.failures
+
+
+def test_a_version_that_fails_again_is_blocked_again() -> None:
+    story = blocked(NEW)
+    story.tell(h.retry(story.now, uid=0)).rolls_back(plan("r9"))
+    assert story.history.failures[NEW].run == "r9"
+
+
+# --- stuck, and how it ends
+
+
+@pytest.mark.parametrize("stuck_in", BACK)
+def test_a_retried_rollback_goes_on_from_its_first_step(stuck_in: State) -> None:
+    way = BACK[: BACK.index(stuck_in) + 1]
+    story = Story().begins(plan()).enters(*FORWARD, snapshot=SNAPSHOT).enters(*way).fails(S.STUCK)
+    at = story.now
+    history = story.tell(h.retry(at, uid=0)).history
+    run = history.unfinished
+    assert run is not None
+    assert (run.state, run.entered, run.states[-1], run.stuck_in) == (S.HALTING, at, (S.HALTING, at), None)
+    assert history.runs == ()  # it is no ended run any more
+    history = story.enters(*BACK[1:], S.ROLLED_BACK).history
+    assert (history.run, [r.state for r in history.runs]) == (None, [S.ROLLED_BACK])
+    assert history.failures[NEW].outcome is S.ROLLED_BACK
+
+
+@pytest.mark.parametrize("stuck_in", BACK[2:])
+def test_a_retried_rollback_without_data_stops_nothing(stuck_in: State) -> None:
+    way = (*STRAIGHT, *BACK[2 : BACK.index(stuck_in) + 1])
+    story = Story().gets_stuck(plan(copy=False), *way)
+    story.tell(h.retry(story.now, uid=0))
+    assert story.run.state is S.REDEPLOYING
+
+
+@pytest.mark.parametrize(
+    "way",
+    [(*STRAIGHT[:-1],), STRAIGHT, (*STOPPED, S.RESTARTING), (*STOPPED, S.RESTARTING, S.REVIVING)],
+    ids=["deploying", "gating", "restarting", "reviving"],
+)
+def test_any_other_stuck_run_is_forgotten_by_a_retry(way: tuple[State, ...]) -> None:
+    story = Story().gets_stuck(plan(), *way)
+    history = story.tell(h.retry(story.now, uid=0)).history
+    assert (history.run, dict(history.failures)) == (None, {})
+    assert [run.state for run in history.runs] == [S.STUCK]
+
+
+def test_a_retry_leaves_an_unfinished_run_alone() -> None:
+    story = Story().begins(plan()).enters(*FORWARD)
+    before = story.run
+    assert story.tell(h.retry(story.now, uid=0)).run == before
+
+
+@pytest.mark.parametrize("how", [h.ADOPTED, h.TAKEN_OVER])
+def test_what_is_declared_good_ends_being_stuck(how: str) -> None:
+    story = Story().gets_stuck(plan(), *FORWARD)
+    history = story.tell(h.last_good(good(OLD, how=how), {})).history
+    assert history.run is None
+    # The new version is above what is good now: it is still not tried again by itself.
+    assert set(history.failures) == {NEW}
+
+
+def test_a_failed_restore_of_a_stuck_service_leaves_it_stuck() -> None:
+    story = Story().gets_stuck(plan("r1"), *FORWARD, S.HALTING, S.RESTORING)
+    restore = plan("r2", Kind.RESTORE, from_version=OLD, to_version=OLD)
+    assert story.begins(restore).history.stuck is None
+    history = story.fails(S.FAILED_UNCHANGED).history
+    assert history.stuck is not None
+    assert (history.stuck.plan.id, history.stuck.stuck_in) == ("r1", S.RESTORING)
+    assert [run.plan.id for run in history.runs] == ["r1", "r2"]
+
+
+def test_a_restore_that_goes_through_ends_being_stuck_for_good() -> None:
+    story = Story().gets_stuck(plan("r1"), *FORWARD, S.HALTING, S.RESTORING)
+    story.begins(plan("r2", Kind.RESTORE, from_version=OLD, to_version=OLD))
+    assert story.enters(*FORWARD[:2], *BACK, S.ROLLED_BACK).history.run is None
+    assert story.begins(plan("r3")).fails(S.FAILED_UNCHANGED).history.run is None
+
+
+# --- trouble before anything was touched
+
+
+def fail_early(story: Story, version: str = NEW, *, transient: bool = False, cause: Cause = FAILURE) -> Story:
+    story.begins(plan(f"r{len(story.lines)}", to_version=version))
+    return story.tell(
+        h.run_state(story.run, S.FAILED_UNCHANGED, story.now, detail="no image", cause=cause, transient=transient)
+    )  # fmt: skip
+
+
+def test_trouble_counts_tries_of_one_version() -> None:
+    story = Story()
+    for count in (1, 2, 3):
+        trouble = fail_early(story).history.trouble
+        assert trouble is not None
+        assert (trouble.version, trouble.count, trouble.detail, trouble.transient) == (NEW, count, "no image", False)  # fmt: skip
+    at = story.now + MINUTE  # its run.planned comes before it
+    trouble = fail_early(story, "1.2.0+5.2", transient=True).history.trouble
+    assert trouble is not None
+    assert (trouble.version, trouble.count, trouble.transient, trouble.at) == ("1.2.0+5.2", 1, True, at)
+
+
+@pytest.mark.parametrize("cause", [ABORT, SIGNAL])
+def test_an_interruption_is_no_trouble(cause: Cause) -> None:
+    assert fail_early(Story(), cause=cause).history.trouble is None
+    story = fail_early(Story())
+    before = story.history.trouble
+    assert fail_early(story, cause=cause).history.trouble == before
+
+
+@pytest.mark.parametrize(
+    "over",
+    [
+        lambda s: s.commits(plan("r9")),
+        lambda s: s.rolls_back(plan("r9")),
+        lambda s: s.tell(h.retry(s.now, uid=0)),
+        lambda s: s.tell(h.last_good(good(how=h.ADOPTED), {})),
+    ],
+    ids=["commit", "rollback", "retry", "adopt"],
+)
+def test_trouble_is_over_once_something_else_happened(over: Any) -> None:
+    assert over(fail_early(Story())).history.trouble is None
+
+
+# --- last good
+
+
+@pytest.mark.parametrize("version", [OLD, None])
+def test_last_good_comes_back_whole(version: str | None) -> None:
+    parsed = Version.of(version) if version else None
+    whole = LastGood(parsed, "blob", NOW, h.TAKEN_OVER, "c" * 40, "blob-r", "inputs", "r7")
+    history = Story().tell(h.last_good(whole, {"s_app": "x/1"}, uid=1000)).history
+    assert (history.last_good, history.live) == (whole, {"s_app": "x/1"})
+
+
+@pytest.mark.parametrize("end", [S.COMMITTED, S.ROLLED_BACK, S.INTERRUPTED])
+def test_last_good_in_the_record_of_the_end_is_one_with_the_outcome(end: State) -> None:
+    way = {S.COMMITTED: FORWARD, S.ROLLED_BACK: WENT_BACK[:-1], S.INTERRUPTED: (*STOPPED, *REVIVED[:-1])}[end]
+    story = Story().tell(h.last_good(good(OLD), {"s_app": "x/1"})).begins(plan()).enters(*way)
+    before = story.history
+    assert (before.last_good, before.unfinished is None) == (good(OLD), False)
+    now_good = good(NEW)
+    after = story.enters(end, last_good=h.good_json(now_good, {"s_app": "y/1"})).history
+    assert (after.last_good, after.live, after.unfinished) == (now_good, {"s_app": "y/1"}, None)
+    assert len(story.records) == before.seq + 1
+
+
+# --- the small ones
+
+
+def test_an_approval_waits_until_a_run_under_it_ends() -> None:
+    other = Approval("a2", "1.2.0+5.2", "cd" * 32, 1000, "mine", NOW + MINUTE)
+    story = Story().tell(h.approval(APPROVED)).tell(h.approval(other))
+    assert story.history.approvals == {NEW: APPROVED, other.version: other}
+    story.begins(plan(approval="a1"))
+    assert story.history.approvals == {NEW: APPROVED, other.version: other}
+    assert story.enters(*FORWARD, S.COMMITTED).history.approvals == {other.version: other}
+
+
+def test_a_newer_approval_of_a_version_replaces_the_older() -> None:
+    newer = Approval("a2", NEW, "cd" * 32, 0, "read them again", NOW + MINUTE)
+    assert Story().tell(h.approval(APPROVED)).tell(h.approval(newer)).history.approvals == {NEW: newer}
+
+
+def test_paused_says_who_why_and_since_when() -> None:
+    story = Story().tell(h.paused(NOW, uid=1000, why="audit"))
+    assert story.history.paused == h.Paused(NOW, 1000, "audit")
+    assert story.tell(h.resumed(story.now, uid=0)).history.paused is None
+
+
+def test_drift_counts_from_its_first_sight() -> None:
+    story = Story().tell(h.drift(NOW, ["s_app is at zero"]))
+    history = story.tell(h.drift(story.now, ["s_app is at zero", "s_db is missing"])).history
+    assert (history.drift_since, history.drift) == (NOW, ("s_app is at zero", "s_db is missing"))
+    history = story.tell(h.drift_over(story.now)).history
+    assert (history.drift_since, history.drift) == (None, ())
+
+
+@pytest.mark.parametrize(
+    "over",
+    [lambda s: s.commits(plan(kind=Kind.REPAIR)), lambda s: s.tell(h.last_good(good(), {}))],
+    ids=["repaired", "declared-good"],
+)
+def test_drift_is_over_with_a_new_last_good(over: Any) -> None:
+    assert over(Story().tell(h.drift(NOW, ["s_app is at zero"]))).history.drift_since is None
+
+
+def test_an_alert_is_open_until_resolved_and_its_files_undelivered_until_written() -> None:
+    story = Story().tell(h.alert_opened(NOW, "f1", "one.json", {"kind": "stuck"}))
+    assert story.history.alerts == {"f1": h.OpenAlert("f1", "one.json", {"kind": "stuck"})}
+    assert story.history.undelivered == {"one.json": {"kind": "stuck"}}
+    history = story.tell(h.alert_delivered(story.now, "one.json")).history
+    assert (set(history.alerts), history.undelivered) == ({"f1"}, {})
+    history = story.tell(h.alert_resolved(story.now, "f1", "two.json", {"state": "resolved"})).history
+    assert (history.alerts, history.undelivered) == ({}, {"two.json": {"state": "resolved"}})
+    assert not story.tell(h.alert_delivered(story.now, "two.json")).history.undelivered
+
+
+def test_an_alert_that_ends_before_it_was_written_still_has_both_files() -> None:
+    story = Story().tell(h.alert_opened(NOW, "f1", "one.json", {}))
+    history = story.tell(h.alert_resolved(story.now, "f1", "two.json", {})).history
+    assert list(history.undelivered) == ["one.json", "two.json"]
+
+
+def test_a_failure_keeps_when_it_happened() -> None:
+    story = Story().begins(plan()).enters(*FORWARD)
+    at: datetime = story.now
+    failure = story.fails(S.STUCK, "gate: it is sick").history.failures[NEW]
+    assert failure == Failure(NEW, S.STUCK, "gate: it is sick", "r1", at)
+
+
+def test_the_horizon_counts_from_the_deploy() -> None:
+    story = Story().begins(plan()).enters(*FORWARD)
+    assert story.run.deployed_at == NOW + timedelta(minutes=6)
+    assert story.run.plan.horizon == HOUR
