@@ -93,8 +93,9 @@ class Swarm(Protocol):
     async def secrets(self) -> Sequence[Json]: ...
 
     async def create(self, kind: str, body: Json) -> str:
-        """Make a network, config, secret or service; the id. ``kind`` is the plural. Raises Refused
-        where the engine rejects it and SwarmConflict where one of that name exists."""
+        """Make a network, config, secret, service or (on this node) volume; the id. ``kind`` is the
+        plural. Raises Refused where the engine rejects it and SwarmConflict where one of that name
+        exists; a volume that exists stays as it is."""
 
     async def update(self, kind: str, id_: str, index: int, body: Json) -> None:
         """Replace the whole spec of a service, config or secret at ``index``. Raises SwarmConflict
@@ -152,6 +153,9 @@ class Deployer(Protocol):
     async def check(self, bundle: Bundle) -> tuple[Mount, ...]:
         """Everything that would fail at deploy, found now: externals, changed configs under an old
         name, missing secrets. Raises Refused. Returns what the stack could write to."""
+
+    async def mounts(self, bundle: Bundle) -> tuple[Mount, ...]:
+        """What a stack of this bundle could write to, read-only mounts left out."""
 
     async def seen(self, *, not_before: float | None = None) -> StackSeen:
         """The stack as it is: from the shared listing, or listed now where ``not_before`` is None."""

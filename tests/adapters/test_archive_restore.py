@@ -123,6 +123,19 @@ def test_on_another_file_system_it_is_kept_outside_of_dockers_volumes(damaged: P
         assert (kept / "x").read_text() == "newer"
 
 
+def test_where_docker_has_a_disk_for_its_volumes_it_stays_beside(place: Place) -> None:
+    disk = place.root / "docker" / "volumes"
+    disk.mkdir(parents=True)
+    with mounted(disk, "-t", "tmpfs", "-o", "size=9m", "tmpfs"):
+        (place.data("v") / "x").write_text("good")
+        place.sealed("r1", "v")
+        (place.data("v") / "x").write_text("bad")
+        done = place.restore("r1", "r2")
+        assert done.moves[0].places == (f"{place.data('v')}.warmd-old-r2",)
+        assert Path(done.moves[0].places[0], "x").read_text() == "bad"
+        assert (place.data("v") / "x").read_text() == "good"
+
+
 def test_twice_is_once(damaged: Place) -> None:
     first = damaged.restore("r1", "r2")
     (damaged.data("v") / "since").touch()
@@ -300,6 +313,21 @@ def test_another_run_first_finishes_the_one_that_was_killed(place: Place) -> Non
     place.restore("r1", "r3")
     assert (place.data("v") / "x").read_text() == "good"
     assert (place.folder / "quarantine" / "r2" / "v" / "x").read_text() == "bad"
+
+
+def test_another_run_drops_one_that_had_not_touched_anything(place: Place) -> None:
+    (place.data("v") / "x").write_text("good")
+    path = place.sealed("r1", "v")
+    (place.data("v") / "x").write_text("bad")
+    _killed_at(place, 3, "r2")
+    place.restore("r1", "r3")
+    assert not (place.folder / "quarantine" / "r2" / "v").exists()
+    assert [p.name for p in place.data("v").parent.iterdir()] == ["_data"]
+    (path / "1-v.tar.zst").write_text("damaged by now")
+    (place.data("v") / "x").write_text("newer")
+    with pytest.raises(SnapshotError, match="was damaged"):
+        place.restore("r1", "r4")
+    assert (place.data("v") / "x").read_text() == "newer"
 
 
 def test_once_staged_it_goes_on_without_the_archive(place: Place) -> None:

@@ -61,7 +61,7 @@ def volume(tmp_path: Path) -> Volume:
 
 
 def request_of(id_: str, *volumes: Volume) -> CaptureRequest:
-    bundle = {"networks": [], "configs": [], "secrets": [], "services": []}
+    bundle: dict[str, object] = {"networks": [], "configs": [], "secrets": [], "services": []}
     return CaptureRequest(id_, "sso", "sso", volumes, NOW, "1.0.0", bundle)
 
 

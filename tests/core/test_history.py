@@ -144,6 +144,24 @@ def test_a_snapshot_that_is_to_be_restored_is_the_runs_from_the_start() -> None:
     assert Story().begins(plan(kind=Kind.RESTORE, snapshot=handle)).run.snapshot == handle
 
 
+@pytest.mark.parametrize(
+    ("way", "minute"),
+    [
+        (FORWARD, 3),
+        ((*FORWARD, *BACK), 3),
+        ((*FORWARD[:2], *BACK), 3),
+        (STRAIGHT, None),
+        ((*STRAIGHT, *BACK), 5),
+    ],
+    ids=["at-the-stop", "and-not-at-the-halt", "restore-at-the-halt", "rolling", "rolling-then-halted"],
+)
+def test_the_outage_begins_when_the_service_first_goes_down(
+    way: tuple[State, ...], minute: int | None
+) -> None:
+    stopped = Story().begins(plan()).enters(*way).run.stopped_at
+    assert stopped == (None if minute is None else NOW + minute * MINUTE)
+
+
 def test_blind_since_the_first_blind_gate_until_something_is_known() -> None:
     story = Story().begins(plan()).enters(*FORWARD)
     assert story.run.blind_since is None
@@ -367,6 +385,16 @@ def test_last_good_in_the_record_of_the_end_is_one_with_the_outcome(end: State) 
     after = story.enters(end, last_good=h.good_json(now_good, {"s_app": "y/1"})).history
     assert (after.last_good, after.live, after.unfinished) == (now_good, {"s_app": "y/1"}, None)
     assert len(story.records) == before.seq + 1
+
+
+def test_takeovers_and_adoptions_are_remembered() -> None:
+    story = Story().tell(h.last_good(good(OLD, how=h.TAKEN_OVER), {}))
+    story.tell(h.last_good(good(NEW, how=h.ADOPTED, at=story.now), {}, uid=1000))
+    story.tell(h.last_good(good(NEW, how=h.COMMITTED, at=story.now), {}))
+    assert story.history.handovers == (
+        h.Handover(OLD, h.TAKEN_OVER, NOW, None),
+        h.Handover(NEW, h.ADOPTED, NOW + MINUTE, 1000),
+    )
 
 
 # --- the small ones

@@ -127,7 +127,9 @@ class Journal(RuleBasedStateMachine):
     def from_the_future(self, data: dict[str, int]) -> None:
         before = self.stepped
         self._tell(Draft("lease.granted", self.story.now, data, "r0"))
-        changed = {f.name for f in fields(History) if getattr(before, f.name) != getattr(self.stepped, f.name)}
+        changed = {
+            f.name for f in fields(History) if getattr(before, f.name) != getattr(self.stepped, f.name)
+        }
         assert changed == {"seq"}
 
     @invariant()

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
-from tests.core.building import BACK, FORWARD, HOUR, MINUTE, NEW, NOW, OLD, SNAPSHOT, STRAIGHT, S, Story, plan
+from tests.core.building import BACK, FORWARD, MINUTE, NEW, NOW, OLD, SNAPSHOT, STRAIGHT, S, Story, good, plan
 from tests.core.test_gate import ALL, NOTED, Case, release
 from warmd.core import alerts, gate, notices, rules
 from warmd.core import history as h
 from warmd.core.gate import Action, Decision, Held
-from warmd.core.history import History
+from warmd.core.history import Failure, History
 from warmd.core.machine import State
 from warmd.core.model import Catalog, Note
 from warmd.core.notices import Notice
-from warmd.core.runs import Cause, Kind
+from warmd.core.runs import Cause, Kind, RunPlan
 
 QUIET = Decision(Action.STAY, gate.NOOP, "latest")
+WAITS = Decision(Action.STAY, gate.FAILED_UNCHANGED, "next try at 12:00")
 
 
 def wanted(decision: Decision = QUIET, history: History | None = None) -> tuple[Notice, ...]:
@@ -113,7 +114,9 @@ def test_every_held_release_is_told_beside_the_upgrade_below_them() -> None:
 
 
 def test_one_condition_is_told_once_in_its_first_words() -> None:
-    decision = replace(QUIET, held=(Held("drift", "first"), Held("held-unhealthy", ""), Held("drift", "then")))
+    decision = replace(
+        QUIET, held=(Held("drift", "first"), Held("held-unhealthy", ""), Held("drift", "then"))
+    )
     found = wanted(decision)
     assert sorted(conditions(found)) == [("drift", ""), ("held-unhealthy", "")]
     assert "first" in next(n.summary for n in found if n.kind == "drift")
@@ -152,10 +155,8 @@ def test_holds_of_the_service_itself(name: str, severity: str, commands: list[st
         (S.STUCK, "held-failed-before", "warning", "got stuck, and was ended by hand"),
     ],
 )
-def test_a_failure_is_told_until_it_is_forgiven(
-    outcome: State, kind: str, severity: str, says: str
-) -> None:
-    failure = h.Failure(NEW, outcome, "gating: it is sick", "r1", NOW)
+def test_a_failure_is_told_until_it_is_forgiven(outcome: State, kind: str, severity: str, says: str) -> None:
+    failure = Failure(NEW, outcome, "gating: it is sick", "r1", NOW)
     notice = only(wanted(history=History(failures={NEW: failure})))
     assert (notice.kind, notice.candidate, notice.severity, notice.run) == (kind, NEW, severity, "r1")
     assert notice.summary == f"app: {NEW} {says}"
@@ -193,9 +194,8 @@ STOPPED = FORWARD[:5]
     ],
 )
 def test_a_stuck_run_is_told_with_the_commands_that_lead_out(
-    planned: object, way: tuple[State, ...], ways_out: list[str]
+    planned: RunPlan, way: tuple[State, ...], ways_out: list[str]
 ) -> None:
-    assert isinstance(planned, h.RunPlan)
     story = Story().begins(planned)
     story.enters(*way, **({"snapshot": SNAPSHOT} if planned.copy else {})).fails(S.STUCK, "it is sick")
     notice = only(wanted(history=story.history))
@@ -215,8 +215,8 @@ def test_a_stuck_run_to_no_known_version() -> None:
 def test_being_stuck_is_over_when_a_person_adopts_what_runs() -> None:
     story = Story().gets_stuck(plan(), *FORWARD)
     assert conditions(wanted(history=story.history)) == [("stuck", NEW)]
-    good = h.LastGood(h.Version.of(OLD), "blob", story.now, h.ADOPTED)
-    story.tell(h.last_good(good, {}, uid=0))
+    adopted = good(OLD, how=h.ADOPTED, at=story.now)
+    story.tell(h.last_good(adopted, {}, uid=0))
     assert conditions(wanted(history=story.history)) == [("held-failed-before", NEW)]
 
 
@@ -251,7 +251,7 @@ def test_trouble_is_told_at_once_unless_it_may_pass(transient: bool, told_at: in
             cause=Cause.FAILURE,
             transient=transient,
         )
-        found = wanted(history=story.tell(draft).history)
+        found = wanted(WAITS, story.tell(draft).history)
         assert conditions(found) == ([("failed-unchanged", NEW)] if count >= told_at else [])
     notice = only(found)
     assert notice.summary == f"app: {NEW} failed before anything was touched"
@@ -260,9 +260,15 @@ def test_trouble_is_told_at_once_unless_it_may_pass(transient: bool, told_at: in
     is_an_alert(notice)
 
 
+def test_trouble_is_over_where_all_is_well() -> None:
+    history = Story().begins(plan()).fails(S.FAILED_UNCHANGED).history
+    assert conditions(wanted(WAITS, history)) == [("failed-unchanged", NEW)]
+    assert wanted(QUIET, history) == ()  # the release was withdrawn, say
+
+
 def test_trouble_with_no_known_version() -> None:
     story = Story().begins(plan(to_version=None)).fails(S.FAILED_UNCHANGED)
-    notice = only(wanted(history=story.history))
+    notice = only(wanted(WAITS, story.history))
     assert (notice.candidate, notice.summary) == ("", "app: the run failed before anything was touched")
 
 
@@ -282,10 +288,17 @@ DAY = timedelta(days=1)
         ("no route", None, "and never did"),
         (None, None, None),
     ],
-    ids=["answers", "just-silent", "silent-not-yet-a-day", "silent-a-day", "never-answered", "offline-and-new"],
+    ids=[
+        "answers",
+        "just-silent",
+        "silent-not-yet-a-day",
+        "silent-a-day",
+        "never-answered",
+        "offline-and-new",
+    ],
 )
 def test_a_source_that_is_silent_for_a_day(
-    trouble: str | None, fetched: h.datetime | None, says: str | None
+    trouble: str | None, fetched: datetime | None, says: str | None
 ) -> None:
     notice = notices.of_source(Catalog((), fetched_at=fetched, trouble=trouble), NOW, "app")
     if says is None:
@@ -301,7 +314,10 @@ def test_a_source_that_is_silent_for_a_day(
 
 
 def test_conditions_open_once_and_resolve_when_they_are_gone() -> None:
-    drift, major = Notice("drift", "", "warning", "app: drift"), Notice("held-major", NEW, "info", "app: major")
+    drift, major = (
+        Notice("drift", "", "warning", "app: drift"),
+        Notice("held-major", NEW, "info", "app: major"),
+    )
     opened = notices.changes((drift, major), {})
     assert (opened.opens, opened.resolves) == ((drift, major), ())
     known = {("drift", ""): "f1", ("held-major", NEW): "f2"}
@@ -311,4 +327,3 @@ def test_conditions_open_once_and_resolve_when_they_are_gone() -> None:
     moved = notices.changes((newer,), known)
     assert (moved.opens, moved.resolves) == ((newer,), ("f1", "f2"))
     assert notices.changes((), known).resolves == ("f1", "f2")
-    assert HOUR < notices.SOURCE_PATIENCE

@@ -51,7 +51,11 @@ class World:
     daemon: str = ""
     env: str = "{}"
     compose_extra: str = ""
+    name: str = "app"
+    interval: str = "2s"
+    docker_host: str = ""
     recipe: Recipe = field(init=False)
+    neighbours: list[World] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.port = self.port or self.lab.free_port()
@@ -72,16 +76,30 @@ class World:
     def url(self) -> str:
         return f"http://{self.lab.host}:{self.port}"
 
+    def neighbour(self, name: str, stack: str, **settings: Any) -> World:
+        """A second warm service of the same configuration, with a stack and a recipe of its own. Look
+        at it through what is returned; type commands and read alerts here."""
+        other = World(self.lab, self.folder / name, stack, name=name, **settings)
+        self.neighbours.append(other)
+        self.write_config()
+        return other
+
     def write_config(self) -> None:
-        check = f'{{ kind = "http", url = "{self.url}/health", json = {{ status = "ok" }}, timeout = "2s" }}'
+        services = "".join(world.table for world in (self, *self.neighbours))
         self.config.write_text(f"""\
 [daemon]
 state_dir = "{self.state}"
-docker_host = "{self.lab.docker_host}"
-interval = "2s"
+docker_host = "{self.docker_host or self.lab.docker_host}"
+interval = "{self.interval}"
 {self.daemon}
+{services}""")
 
-[services.app]
+    @property
+    def table(self) -> str:
+        """The service's part of the configuration."""
+        check = f'{{ kind = "http", url = "{self.url}/health", json = {{ status = "ok" }}, timeout = "2s" }}'
+        return f"""
+[services.{self.name}]
 stack = "{self.stack}"
 health = [ {check if self.health is None else self.health} ]
 source = {{ kind = "git", url = "{self.recipe.url}" }}
@@ -89,7 +107,7 @@ deploy = {{ kind = "stack", files = ["compose.yml"], env = {self.env} }}
 snapshot = {self.snapshot}
 policy = {{ {self.policy} }}
 {self.gate}
-""")
+"""
 
     def publish(
         self, version: str, *, notes: str | None = None, compose: str | None = None, **app: Any
@@ -144,6 +162,11 @@ policy = {{ {self.policy} }}
         answer: dict[str, Any] = self.warmd("history", "app", "--json").json
         return answer
 
+    def status(self, name: str = "app") -> dict[str, Any]:
+        """The service's row, from the daemon if one runs."""
+        row: dict[str, Any] = self.warmd("status", name, "--json").json[0]
+        return row
+
     @property
     def environment(self) -> dict[str, str]:
         return {**os.environ, **self.lab.docker_env, "PYTHONWARNINGS": "error", "COLUMNS": "120"}
@@ -168,10 +191,22 @@ policy = {{ {self.policy} }}
         lines = (self.folder / "daemon.log").read_text().splitlines()
         return [json.loads(line) for line in lines if line.startswith("{")]
 
+    def told(self, event: str, **fields: Any) -> list[dict[str, Any]]:
+        """The lines of the daemon's log about an event that have these fields."""
+        return [e for e in self.log if e["event"] == event and fields.items() <= e.items()]
+
     # --- what an observer sees --------------------------------------------------------------------
 
     def get(self, path: str) -> Any:
         return httpx.get(f"{self.url}{path}", timeout=5).json()
+
+    def serves(self, version: str) -> bool:
+        """Whether the application answers that it is well and of this version."""
+        try:
+            answer = httpx.get(f"{self.url}/health", timeout=2)
+        except httpx.TransportError:
+            return False
+        return answer.is_success and answer.json()["version"] == version
 
     def write_note(self, text: str) -> None:
         httpx.post(f"{self.url}/notes", content=f"{text}\n", timeout=5).raise_for_status()

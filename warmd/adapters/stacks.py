@@ -81,6 +81,9 @@ class StackOps:
         found = await self._objects()
         if problems := stack_check.problems(self.stack, bundle, found):
             raise stack_check.refusal(self.stack, problems)
+        return await self.mounts(bundle)
+
+    async def mounts(self, bundle: Bundle) -> tuple[Mount, ...]:
         return await self._mounts(bundle.services)
 
     async def writable(self) -> tuple[Mount, ...]:

@@ -19,7 +19,8 @@ def verb(
     """
     from warmd.cli import asking, show
 
-    answer = asking.ask(config, "reconcile", offline=offline, log_level=log_level or "info")
+    # A timer comes round: what failed a moment ago is left to its back-off.
+    answer = asking.ask(config, "reconcile", offline=offline, log_level=log_level or "info", patient=True)
     if as_json:
         show.as_json(answer["looks"])
     else:

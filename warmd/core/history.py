@@ -19,7 +19,7 @@ from warmd.core.model import Json, LastGood, SnapshotHandle
 from warmd.core.runs import Cause, Run, RunPlan
 from warmd.core.versions import Version
 
-#: Ended runs kept in memory, newest last; the journal keeps all.
+#: Ended runs (and take-overs) kept in memory, newest last; the journal keeps all.
 RUNS_KEPT = 50
 
 RUN_PLANNED = "run.planned"
@@ -76,6 +76,16 @@ class Trouble:
 
 
 @dataclass(frozen=True, slots=True)
+class Handover:
+    """What somebody else deployed became last good: found running (``uid`` None), or by a person's word."""
+
+    version: str | None
+    how: str
+    at: datetime
+    uid: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Paused:
     at: datetime
     uid: int
@@ -101,6 +111,7 @@ class History:
     run: Run | None = None  # the unfinished one, or the stuck one
     set_aside: Run | None = None  # the stuck one, while a restore tries to end it
     runs: tuple[Run, ...] = ()
+    handovers: tuple[Handover, ...] = ()
     failures: Mapping[str, Failure] = field(default_factory=dict)
     approvals: Mapping[str, Approval] = field(default_factory=dict)
     trouble: Trouble | None = None
@@ -140,7 +151,7 @@ def run_state(
 ) -> Draft:
     """A state that a run entered, and why.
 
-    ``found`` is what the effect gave: ``target``, ``rendered``, ``inputs``, ``snapshot``,
+    ``found`` is what the effect gave: ``target``, ``rendered``, ``inputs``, ``volumes``, ``snapshot``,
     ``healthy_at``, ``blind``; at the end of a run ``last_good``, so that the outcome and last good
     are one record and can't disagree.
     """
@@ -250,6 +261,7 @@ def _run_state(history: History, record: Record) -> History:
         rendered=data.get("rendered", run.rendered),
         inputs=data.get("inputs", run.inputs),
         snapshot=SnapshotHandle(**snapshot) if snapshot else run.snapshot,
+        volumes=tuple(data.get("volumes", run.volumes)),
         stopped_at=_stopped_at(run, state, record.at),
         deployed_at=record.at if state is State.DEPLOYING else run.deployed_at,
         healthy_at=datetime.fromisoformat(data["healthy_at"]) if "healthy_at" in data else run.healthy_at,
@@ -331,6 +343,9 @@ def _last_good(history: History, record: Record) -> History:
         # What runs was declared good, by a person or by its health: a stuck run is over with that.
         history = replace(history, run=None if history.stuck else history.run, trouble=None)
         history = replace(history, failures=_still_ahead(history.failures, record.data["version"]))
+        data = record.data
+        handover = Handover(data["version"], data["how"], record.at, data.get("uid"))
+        history = replace(history, handovers=(*history.handovers, handover)[-RUNS_KEPT:])
     return history
 
 

@@ -68,7 +68,8 @@ def wanted(decision: Decision, history: History, *, service: str, stack: str) ->
     found += _of_run(history.run, service, stack)
     stuck = history.stuck.plan.id if history.stuck else None
     found += [_failure(f, service) for f in history.failures.values() if f.run != stuck]
-    trouble = history.trouble
+    # Where all is well, nobody waits for what failed any more.
+    trouble = None if decision.name == gate.NOOP else history.trouble
     if trouble and trouble.count >= (TRANSIENT_TRIES if trouble.transient else 1):
         found.append(
             Notice(

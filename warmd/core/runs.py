@@ -74,7 +74,8 @@ _PLAN = TypeAdapter(RunPlan)
 class Run:
     """A run as the journal tells it.
 
-    ``target`` is the bundle to deploy, rendered first and pinned by digest once pulling is done.
+    ``target`` is the bundle to deploy, rendered first and pinned by digest once pulling is done;
+    ``volumes`` are those that were there to be copied when the run was checked.
     """
 
     plan: RunPlan
@@ -85,6 +86,7 @@ class Run:
     rendered: str | None = None
     inputs: str | None = None
     snapshot: SnapshotHandle | None = None
+    volumes: tuple[str, ...] = ()
     stopped_at: datetime | None = None
     deployed_at: datetime | None = None
     healthy_at: datetime | None = None

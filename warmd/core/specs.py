@@ -250,6 +250,13 @@ def mounts(services: Sequence[Json], images: Mapping[str, Json]) -> tuple[Mount,
     return tuple(found)
 
 
+def volume_labels(bundle: Bundle, name: str) -> dict[str, str]:
+    """The labels that the swarm puts on volume ``name`` when it makes it for these services."""
+    mounts = (m for spec in bundle.services for m in container(spec).get("Mounts") or ())
+    found = (m for m in mounts if m["Type"] == "volume" and m.get("Source") == name)
+    return dict(next((m.get("VolumeOptions") or {} for m in found), {}).get("Labels") or {})
+
+
 def _mount(service: str, mount: Json) -> Mount:
     source, target = mount.get("Source", ""), mount["Target"]
     if mount["Type"] == "bind":

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
-from warmd.core.model import Bundle, Release, canonical
+from warmd.core.model import Bundle, Json, Release, canonical
+from warmd.core.specs import LABEL_CONTENT
 from warmd.core.versions import Version
 from warmd.engine.service import Service, Shop
 from warmd.errors import Refused
@@ -55,6 +56,18 @@ async def with_secrets(service: Service, shop: Shop, bundle: Bundle, version: st
             f"{service.name}: the swarm lacks the secrets {', '.join(sorted(unknown))}",
             hint="create them with: docker secret create",
         )
+    for secret in bundle.secrets:
+        name, mark = secret["Name"], _mark(secret)
+        if name in missing and mark and mark != _mark(again[name]):
+            raise Refused(
+                f"{service.name}: the swarm lacks the secret {name}, and its source has other content now",
+                hint=f"create it with: docker secret create, or take the new one: warmd deploy {service.name}",
+            )
     return replace(
         bundle, secrets=tuple(again[s["Name"]] if s["Name"] in missing else s for s in bundle.secrets)
     )
+
+
+def _mark(secret: Json) -> str | None:
+    mark: str | None = (secret.get("Labels") or {}).get(LABEL_CONTENT)
+    return mark

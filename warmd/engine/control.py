@@ -8,14 +8,14 @@ import struct
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import anyio
 import structlog
 from anyio.abc import SocketAttribute, SocketStream, TaskGroup
 
 from warmd import errors
-from warmd.engine.desk import Answer, Desk, Request
+from warmd.engine.desk import Answer, Request
 from warmd.errors import Locked, Refused, WarmdError
 
 log = structlog.get_logger("warmd.control")
@@ -28,8 +28,15 @@ PATIENCE = 10.0
 MODE = 0o660
 
 
+class Answers(Protocol):
+    """Who answers requests; ``Desk``, in the daemon."""
+
+    async def answer(self, request: Request) -> Answer:
+        """The answer as JSON values. Raises WarmdError."""
+
+
 async def serve(
-    desk: Desk, path: Path, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED
+    desk: Answers, path: Path, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED
 ) -> None:
     """Answer requests at ``path`` until cancelled. A socket left by a dead daemon is replaced: the
     caller holds the lock of the state directory."""
@@ -52,7 +59,7 @@ def _peer_uid(stream: SocketStream) -> int:
     return int(uid)
 
 
-async def _talk(desk: Desk, work: TaskGroup, stream: SocketStream) -> None:
+async def _talk(desk: Answers, work: TaskGroup, stream: SocketStream) -> None:
     async with stream:
         answered = anyio.Event()
         answer: Answer = {}
@@ -91,14 +98,14 @@ def _parse(line: bytes, uid: int) -> Request:
     try:
         body = json.loads(line)
         verb, service, args = body["verb"], body.get("service"), body.get("args") or {}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise Refused(f"not a request: {error}") from error
     if not isinstance(verb, str) or not isinstance(service, str | None) or not isinstance(args, dict):
         raise Refused("not a request: verb, service and args have the wrong types")
     return Request(verb, service, args, uid)
 
 
-async def _answer(desk: Desk, request: Request) -> Answer:
+async def _answer(desk: Answers, request: Request) -> Answer:
     try:
         answer = await desk.answer(request)
     except WarmdError as error:

@@ -88,6 +88,10 @@ class Desk:
             if good
             else None,
             "runs": [status.of_run(run).model_dump(mode="json") for run in runs],
+            "taken_over": [
+                {"version": t.version, "how": t.how, "at": t.at.isoformat(), "uid": t.uid}
+                for t in history.handovers
+            ],
             "failures": [
                 {"version": f.version, "outcome": f.outcome.value, "detail": f.detail, "run": f.run}
                 for f in history.failures.values()
@@ -104,11 +108,11 @@ class Desk:
 
     async def preview(self, request: Request) -> Answer:
         """What ``snapshot`` or ``restore`` would do, for whoever has to say yes to it."""
-        operations = self._of(request)
         if _text(request, "of") == "restore":
-            shown = await operations.preview_restore(_text(request, "snapshot"))
+            snapshot = _text(request, "snapshot")
+            shown = await self._of(request).preview_restore(snapshot)
         else:
-            shown = await operations.preview_snapshot()
+            shown = await self._of(request).preview_snapshot()
         return shown.model_dump(mode="json")
 
     async def alerts(self, request: Request) -> Answer:
@@ -123,7 +127,7 @@ class Desk:
     async def reconcile(self, request: Request) -> Answer:
         async def one(reconciler: Reconciler) -> Answer:
             try:
-                look = await Operations(reconciler).reconcile()
+                look = await Operations(reconciler).reconcile(patient=bool(request.args.get("patient")))
             except WarmdError as error:
                 return {"service": reconciler.service.name, "error": str(error), "code": error.exit_code}
             return _looked(reconciler, look)
@@ -138,9 +142,8 @@ class Desk:
         )
 
     async def approve(self, request: Request) -> Answer:
-        release = await self._of(request).approve(
-            _text(request, "version"), uid=request.uid, why=_text(request, "why")
-        )
+        version, why = _text(request, "version"), _text(request, "why")
+        release = await self._of(request).approve(version, uid=request.uid, why=why)
         return {"approved": release.version.text, "commit": release.commit}
 
     async def retry(self, request: Request) -> Answer:
@@ -168,9 +171,8 @@ class Desk:
         return _ran(await self._of(request).snapshot(uid=request.uid, why=_why(request)))
 
     async def restore(self, request: Request) -> Answer:
-        return _ran(
-            await self._of(request).restore(_text(request, "snapshot"), uid=request.uid, why=_why(request))
-        )
+        snapshot = _text(request, "snapshot")
+        return _ran(await self._of(request).restore(snapshot, uid=request.uid, why=_why(request)))
 
     # --- shared ----------------------------------------------------------------------------------
 
@@ -182,7 +184,8 @@ class Desk:
         return found
 
     def _some(self, request: Request) -> list[Reconciler]:
-        return [self._one(request)] if request.service else list(self._reconcilers.values())
+        # Not a bare truth test: an empty name, from a script's empty variable, is not everything.
+        return [self._one(request)] if request.service is not None else list(self._reconcilers.values())
 
     def _of(self, request: Request) -> Operations:
         return Operations(self._one(request))

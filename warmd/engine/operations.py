@@ -32,9 +32,9 @@ class Operations:
     def _name(self) -> str:
         return self._service.name
 
-    async def reconcile(self) -> Look:
-        """Look now, waits after failures left out."""
-        return await self._r.look(not_before=self._shop.clock.monotonic(), forced=True)
+    async def reconcile(self, *, patient: bool = False) -> Look:
+        """Look now; waits after failures are left out unless ``patient``."""
+        return await self._r.look(not_before=self._shop.clock.monotonic(), forced=not patient)
 
     async def approve(self, version: str, *, uid: int, why: str) -> Release:
         """Let one release through once, as it is published now. Raises NotFound or Refused."""
@@ -80,7 +80,9 @@ class Operations:
         async with self._r.turn:  # the run's own task ends it; without one, this does
             if self._r.ledger.history.unfinished:
                 await self._r.runner.proceed()
-        return self._r.ledger.history.run or self._r.ledger.history.runs[-1]
+        history = self._r.ledger.history
+        known = (*history.runs, *((history.run,) if history.run else ()))
+        return next(r for r in reversed(known) if r.plan.id == run.plan.id)
 
     async def adopt(self, *, uid: int, version: str | None = None) -> str:
         """What runs is good: it becomes last good, and a stuck run is over. The version's text."""

@@ -10,12 +10,13 @@ from typing import Any
 import structlog
 
 from warmd.core import history as h
-from warmd.core import live
+from warmd.core import live, specs
 from warmd.core.coverage import cover
 from warmd.core.machine import Effect, Event, State
 from warmd.core.model import (
     LABEL_OWNER,
     LABEL_RUN,
+    LABEL_STACK,
     LABEL_VERSION,
     Bundle,
     Health,
@@ -31,7 +32,7 @@ from warmd.core.window import Outcome, Window
 from warmd.engine import bundles
 from warmd.engine.observe import probe_once
 from warmd.engine.service import Service, Shop
-from warmd.errors import Refused
+from warmd.errors import Refused, SnapshotError
 from warmd.ports import CaptureRequest, Volume
 
 log = structlog.get_logger("warmd.run")
@@ -107,19 +108,21 @@ class Effects:
         target = await bundles.with_secrets(self._service, self._shop, target, run.plan.to_version)
         mounts = await self._service.deployer.check(target)
         event = after_check(run.plan)
-        if run.plan.kind not in (Kind.COLD_DEPLOY, Kind.REPAIR):
+        volumes: tuple[Volume, ...] = ()
+        if run.plan.kind is Kind.COLD_DEPLOY and not self._service.copy:
+            await self._check_copy(mounts)
+        elif run.plan.kind not in (Kind.COLD_DEPLOY, Kind.REPAIR):
             old = await self._service.deployer.writable()
-            await self._check_copy(old if event is Event.RESTORE else (*mounts, *old))
-        return Done(event)
+            volumes = await self._check_copy(old if event is Event.RESTORE else (*mounts, *old))
+        return Done(event, {"volumes": [v.name for v in volumes]})
 
-    async def _check_copy(self, mounts: tuple[Mount, ...]) -> None:
+    async def _check_copy(self, mounts: tuple[Mount, ...]) -> tuple[Volume, ...]:
         """What will be copied can be, fits, and nobody else writes to it. Raises Refused."""
         if not self._service.copy:
-            named = {m.source for m in mounts if m.kind == "volume"}
-            await self._service.snapshotter.make_room(
-                [v for v in await self._shop.swarm.volumes() if v.name in named]
-            )
-            return
+            # From the mounts: a volume that isn't made yet counts as well.
+            named = {m.source: Volume(m.source, m.driver, "") for m in mounts if m.kind == "volume"}
+            await self._service.snapshotter.make_room(list(named.values()))
+            return ()
         volumes = await self._volumes_of(mounts)
         await self._service.snapshotter.make_room(volumes)
         for volume in volumes:
@@ -134,6 +137,7 @@ class Effects:
                     f"volume {volume.name} is also mounted by {who}, which would write on during the copy",
                     hint="stop it, or exclude the volume in snapshot.exclude",
                 )
+        return volumes
 
     async def _volumes_of(self, mounts: tuple[Mount, ...]) -> tuple[Volume, ...]:
         covered = cover(mounts, stack=self._service.stack, exclude=self._service.exclude)
@@ -151,8 +155,9 @@ class Effects:
         await self._service.deployer.stop()
         old = await self._bundle(_name_of(run.plan.previous or run.target))
         # From the specs, old and new: the stop removed global services, so the swarm can't say.
+        await self._require_volumes(run)
         deployer = self._service.deployer
-        mounts = (*await deployer.check(await self._target(run)), *await deployer.check(old))
+        mounts = (*await deployer.mounts(await self._target(run)), *await deployer.mounts(old))
         request = CaptureRequest(
             id=run.plan.id,
             service=self._service.name,
@@ -181,9 +186,9 @@ class Effects:
         return Done(Event.DONE)
 
     async def _gate(self, run: Run) -> Done:
-        window = await self._watch()
-        if window is None:
-            return Done(Event.BLIND, {"blind": True}, "the probes could not be made until the deadline")
+        window = await self._watch(run)
+        if _blind(window):
+            return _could_not_see(window)
         found = {
             "healthy_at": _first_good(window).isoformat(),
             "last_good": await self._good(run, h.COMMITTED),
@@ -191,9 +196,9 @@ class Effects:
         return Done(Event.HEALTHY, found, window.describe())
 
     async def _regate(self, run: Run) -> Done:
-        window = await self._watch()
-        if window is None:
-            return Done(Event.BLIND, {"blind": True}, "the probes could not be made until the deadline")
+        window = await self._watch(run)
+        if _blind(window):
+            return _could_not_see(window)
         found = {
             "healthy_at": _first_good(window).isoformat(),
             "last_good": await self._good(run, h.WENT_BACK),
@@ -205,10 +210,13 @@ class Effects:
         await self._service.deployer.stop()
         if run.snapshot is None:
             raise Refused("the run has no snapshot to restore")
+        await self._make_volumes(run)
         await self._service.snapshotter.restore(run.snapshot, run=run.plan.id)
         return Done(Event.DONE)
 
     async def _redeploy(self, run: Run) -> Done:
+        if run.state is State.RESTARTING:
+            await self._require_volumes(run)
         version = run.plan.to_version if run.plan.kind is Kind.RESTORE else run.plan.from_version
         bundle = await self._bundle(_name_of(run.goes_back_to))
         bundle = await bundles.with_secrets(self._service, self._shop, bundle, version)
@@ -218,6 +226,28 @@ class Effects:
         return Done(Event.DONE)
 
     # --- shared by several effects ---------------------------------------------------------------
+
+    async def _require_volumes(self, run: Run) -> None:
+        """What was there when the run was checked still is: the swarm would make an empty volume of that
+        name, and whatever starts on it would look well. Raises SnapshotError."""
+        present = {v.name for v in await self._shop.swarm.volumes()}
+        if gone := [name for name in run.volumes if name not in present]:
+            raise SnapshotError(
+                f"volume {', '.join(gone)} was removed while the service was stopped",
+                hint=f"warmd snapshots {self._service.name}",
+            )
+
+    async def _make_volumes(self, run: Run) -> None:
+        """Volumes of the snapshot that somebody removed are made again, for their data to go into."""
+        known = await self._service.snapshotter.snapshots()
+        wanted = next((s.volumes for s in known if s.handle == run.snapshot), ())
+        present = {v.name for v in await self._shop.swarm.volumes()}
+        if missing := [name for name in wanted if name not in present]:
+            bundle = await self._bundle(_name_of(run.goes_back_to))
+            for name in missing:
+                log.warning("volume.made-again", service=self._service.name, run=run.plan.id, volume=name)
+                labels = {LABEL_STACK: self._service.stack} | specs.volume_labels(bundle, name)
+                await self._shop.swarm.create("volumes", {"Name": name, "Labels": labels})
 
     async def _bundle(self, name: str) -> Bundle:
         return await bundles.fetch(self._shop, name)
@@ -245,8 +275,8 @@ class Effects:
         labels = {LABEL_OWNER: self._shop.installation, LABEL_RUN: mark}
         return labels | ({LABEL_VERSION: version} if version else {})
 
-    async def _watch(self) -> Window | None:
-        """Probe until the gate has an answer: the window if healthy, None if blind, else Unhealthy."""
+    async def _watch(self, run: Run) -> Window:
+        """Probe until the gate has an answer: the window if healthy or blind, else raises Unhealthy."""
         clock = self._shop.clock
         window = Window(self._service.gate, clock.now())
         told: Health | None = None
@@ -257,10 +287,10 @@ class Effects:
                 told = probe.health
                 log.info("gate.saw", service=self._service.name, health=told.value, detail=probe.detail)
             outcome = window.outcome(clock.now())
-            if outcome is Outcome.HEALTHY:
+            # Its deadline passed in an earlier look: as long as the probes stay silent, nobody waits here.
+            still_blind = run.blind_since is not None and window.rounds == 1 and _blind(window)
+            if still_blind or outcome in (Outcome.HEALTHY, Outcome.BLIND):
                 return window
-            if outcome is Outcome.BLIND:
-                return None
             if outcome is Outcome.UNHEALTHY:
                 raise Unhealthy(f"not healthy within the gate's deadline: {window.describe()}")
             await clock.sleep(self._service.gate.interval.total_seconds())
@@ -280,6 +310,14 @@ def _name_of(blob: str | None) -> str:
     if blob is None:
         raise Refused("the run knows no specs to deploy", hint="warmd history SERVICE")
     return blob
+
+
+def _blind(window: Window) -> bool:
+    return window.last is not None and window.last.health is Health.INCONCLUSIVE
+
+
+def _could_not_see(window: Window) -> Done:
+    return Done(Event.BLIND, {"blind": True}, f"the probes can't be made: {window.describe()}")
 
 
 def _first_good(window: Window) -> datetime:

@@ -88,9 +88,8 @@ class Reconciler:
             async with self.shop.slots:
                 run = await self.runner.proceed()
             if not run.ended:
-                waits = Decision(
-                    Action.RESUME, "resume", f"run {run.plan.id} waits in {run.state}: {run.detail}"
-                )
+                why = self.shop.halted() or run.detail or "warmd was told to stop"
+                waits = Decision(Action.RESUME, "resume", f"run {run.plan.id} waits in {run.state}: {why}")
                 self._tell(waits)
                 await self._settle(waits, None)
                 return Look(waits, None, run)

@@ -23,6 +23,9 @@ ABORTABLE = UNTOUCHED | STOPPED | {State.DEPLOYING, State.GATING}
 #: Tries of an effect whose failure may pass by itself, once the service was touched; seconds between.
 #: Docker restarting in the middle of an upgrade must not look like a bad release.
 TRIES, WAIT = 8, 5.0
+#: A rollback has the service down until the old version starts. Told to stop, warmd goes on with it
+#: for so many seconds; then the journal, and whoever resumes it, have to do.
+LINGER = 20.0
 
 
 class Runner:
@@ -35,6 +38,7 @@ class Runner:
         self._scope: anyio.CancelScope | None = None
         self._cause: Cause | None = None
         self._detail = ""
+        self._leave_by = 0.0
         self._idle = anyio.Event()
         self._idle.set()
 
@@ -62,8 +66,16 @@ class Runner:
             )
         if self._cause is not Cause.SIGNAL:
             self._cause, self._detail = cause, detail
-        if self._scope is not None:
-            self._scope.cancel()
+            self._leave_by = anyio.current_time() + LINGER
+        if self._scope is not None and run is not None:
+            self._cut(self._scope, run.state)
+
+    def _cut(self, scope: anyio.CancelScope, state: State) -> None:
+        """End an effect that was interrupted: at once, or where the service is down for it, soon."""
+        if state in (State.HALTING, State.RESTORING):
+            scope.deadline = self._leave_by
+        else:
+            scope.cancel()
 
     async def idle(self) -> None:
         """Wait until no run is being worked on."""
@@ -94,6 +106,8 @@ class Runner:
             run = await self._to_its_end(effects, run)
         finally:
             self._idle.set()
+        if run.ended and self._cause is Cause.ABORT:
+            self._cause = None  # it came too late for this run, and is not meant for the next
         if run.ended and run.state is not State.STUCK:
             await self._prune(run)
         return run
@@ -107,6 +121,8 @@ class Runner:
             if done is None:
                 log.info("run.left", service=self._service.name, run=run.plan.id, state=run.state.value)
                 return run
+            if done.event is Event.BLIND and run.blind_since is not None:
+                return run  # as it was; the journal says so already
             run = await self._advance(run, done)
             if done.event is Event.BLIND:
                 return run
@@ -145,7 +161,7 @@ class Runner:
             if run.state not in UNINTERRUPTIBLE:
                 self._scope = scope
                 if self._cause is not None:
-                    scope.cancel()
+                    self._cut(scope, run.state)
             try:
                 done = await self._with_patience(effects, run)
             except DockerUnreachable as error:

@@ -43,6 +43,11 @@ class Move:
     phase: Literal["staged", "out", "in", "done"] = "staged"
 
     @property
+    def begun(self) -> bool:
+        """Whether the volume was touched."""
+        return self.phase != "staged" or any(os.path.lexists(place) for place in self.places)
+
+    @property
     def whole(self) -> bool:
         """Whether the new data is still where this restore put it: ready, or in place."""
         if self.how == "inside" and self.phase == "done":
@@ -69,6 +74,10 @@ class Restore:
     @property
     def done(self) -> bool:
         return all(move.phase == "done" for move in self.moves)
+
+    @property
+    def begun(self) -> bool:
+        return any(move.begun for move in self.moves)
 
     @property
     def whole(self) -> bool:

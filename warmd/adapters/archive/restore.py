@@ -58,16 +58,16 @@ def restore(
     """
     path = snapshot_path(folder, id_)
     with explained(f"restoring {path}"), exclusive(folder):
-        # Whoever was ended in the middle comes first: its volumes may be half swapped.
-        for unfinished in restores(folder):
-            if not unfinished.done and unfinished.whole:
-                finish(folder, unfinished, check, step)
+        # Whoever was ended in the middle of its swaps comes first: a volume may be missing meanwhile.
+        for other in restores(folder):
+            if other.run != run and other.begun and other.whole and not other.done:
+                finish(folder, other, check, step)
         record = load_restore(folder, plain(run, "the id of a run"))
         if record is not None and record.snapshot != id_:
             raise SnapshotError(f"run {run} already restored another snapshot, {record.snapshot}")
-        if record is not None and record.done and record.whole:
-            return record
-        return finish(folder, _stage(folder, path, run, at, check, mountpoints or {}, step), check, step)
+        if record is None or not record.whole:
+            record = _stage(folder, path, run, at, check, mountpoints or {}, step)
+        return record if record.done else finish(folder, record, check, step)
 
 
 def _stage(

@@ -86,7 +86,8 @@ def prune(folder: Path, *, keep: int, needed: frozenset[str], now: datetime, che
 def _prune_quarantine(folder: Path, keep: int, now: datetime, check: Check) -> None:
     found = sorted(restores(folder, damaged="skip"), key=lambda r: (r.at, r.run), reverse=True)
     for record in found[keep:]:
-        if record.done and now - record.at > QUARANTINE_AGE:
+        # One that lies half done needs its parts, unless they are gone.
+        if (record.done or not record.whole) and now - record.at > QUARANTINE_AGE:
             _forget(folder, record, check)
 
 

@@ -26,6 +26,8 @@ PULL_IDLE = 120.0
 PULL_DEADLINE = 2 * 3600.0
 
 _KINDS = {"networks": "network", "configs": "config", "secrets": "secret", "services": "service"}
+#: Made and never changed or removed: data lies in them.
+_MADE_ONLY = {"volumes": "volume"}
 
 
 @asynccontextmanager
@@ -99,7 +101,7 @@ class DockerSwarm:
         return tuple(await self._engine.get(kind, doing=f"listing {kind}") or ())
 
     async def create(self, kind: str, body: Json) -> str:
-        noun = _noun(kind)
+        noun = _MADE_ONLY.get(kind) or _noun(kind)
         headers: dict[str, str] | None = None
         if kind == "networks":
             # Before 1.44 the engine makes a second network of a name without a word
@@ -110,7 +112,7 @@ class DockerSwarm:
             "POST", f"{kind}/create", doing=f"creating {noun} {body.get('Name')}", body=body, headers=headers
         )
         with self._engine.boundary(f"creating {noun}"):
-            return str(answer.get("ID") or answer["Id"])
+            return str(answer.get("ID") or answer.get("Id") or answer["Name"])
 
     async def update(self, kind: str, id_: str, index: int, body: Json) -> None:
         noun = _noun(kind)

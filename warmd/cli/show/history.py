@@ -55,6 +55,7 @@ def history(answer: Answer, *, to: Console | None = None, now: datetime | None =
         _last(to, runs[-1], now)
     else:
         tell(to, "No run yet.", indent=2)
+    _taken_over(to, answer)
     _failures(to, answer)
     _approvals(to, answer, now)
 
@@ -91,6 +92,15 @@ def _last(to: Console, run: Answer, now: datetime) -> None:
     table(to, ("STATE", "SINCE (UTC)", "LASTED"), rows)
     if run["snapshot"]:
         tell(to, f"snapshot {run['snapshot']}")
+
+
+def _taken_over(to: Console, answer: Answer) -> None:
+    """Versions that came without a run."""
+    if answer.get("taken_over"):
+        heading(to, "Deployed by somebody else")
+    for taken in answer.get("taken_over", ()):
+        by = f" (uid {taken['uid']})" if taken["uid"] is not None else ""
+        tell(to, f"{taken['version']}  {_HOW[taken['how']]}{by}, {when(taken['at'])} UTC", indent=2)
 
 
 def _failures(to: Console, answer: Answer) -> None:

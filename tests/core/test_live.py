@@ -1,0 +1,113 @@
+"""Marks: what a listing alone says about whether anything changed since last good."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from warmd.core.live import down, mark, marks, suspects
+from warmd.core.model import ServiceSeen, StackSeen
+
+
+def spec(
+    image: str = "app:1@sha256:aa", *, labels: dict[str, str] | None = None, **mode: Any
+) -> dict[str, Any]:
+    return {
+        "Name": "web_app",
+        "Labels": labels or {"com.docker.stack.namespace": "web"},
+        "TaskTemplate": {"ContainerSpec": {"Image": image}},
+        "Mode": mode or {"Replicated": {"Replicas": 1}},
+    }
+
+
+def service(name: str = "web_app", **changes: Any) -> ServiceSeen:
+    return ServiceSeen(f"id-{name}", name, 1, {**spec(**changes), "Name": name})
+
+
+def scaled(replicas: int, name: str = "web_app") -> ServiceSeen:
+    return service(name, Replicated={"Replicas": replicas})
+
+
+def stack(*services: ServiceSeen) -> StackSeen:
+    return StackSeen("web", services)
+
+
+WEB = {"com.docker.stack.namespace": "web"}
+
+
+def test_a_mark_says_the_replicas_or_that_it_is_global() -> None:
+    assert mark(scaled(3)).endswith("/3")
+    assert mark(service(Global={})).endswith("/global")
+    assert len(mark(scaled(1)).partition("/")[0]) == 24
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        service(labels=WEB | {"warmd.run": "r2", "warmd.version": "1.0.0", "warmd.owner": "i"}),
+        ServiceSeen("another-id", "web_app", 99, spec()),
+    ],
+    ids=["warmds-own-labels", "id-and-index"],
+)
+def test_what_a_mark_leaves_out(same: ServiceSeen) -> None:
+    assert mark(same) == mark(service())
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        service(image="app:2@sha256:bb"),
+        service(labels=WEB | {"traefik.enable": "true"}),
+        scaled(2),
+        service(Global={}),
+        service(ReplicatedJob={"TotalCompletions": 1}),
+    ],
+    ids=["image", "label", "replicas", "mode", "job"],
+)
+def test_what_a_mark_shows(changed: ServiceSeen) -> None:
+    assert mark(changed) != mark(service())
+
+
+def test_the_digest_does_not_depend_on_the_replicas() -> None:
+    assert mark(scaled(1)).partition("/")[0] == mark(scaled(5)).partition("/")[0]
+    assert mark(service(Global={})).partition("/")[0] != mark(service(GlobalJob={})).partition("/")[0]
+
+
+GOOD = marks(
+    stack(scaled(1, "web_app"), scaled(2, "web_db"), scaled(0, "web_cron"), service("web_log", Global={}))
+)
+APP, DB, CRON, LOG = (
+    scaled(1, "web_app"),
+    scaled(2, "web_db"),
+    scaled(0, "web_cron"),
+    service("web_log", Global={}),
+)
+
+SITUATIONS: list[tuple[str, tuple[ServiceSeen, ...], list[str], list[str]]] = [
+    ("as-it-was", (APP, DB, CRON, LOG), [], []),
+    ("whole-stack-gone", (), ["web_app", "web_db", "web_log"], ["web_cron"]),
+    ("one-missing", (APP, CRON, LOG), ["web_db"], []),
+    ("one-at-zero", (APP, scaled(0, "web_db"), CRON, LOG), ["web_db"], []),
+    ("two-at-zero", (scaled(0, "web_app"), scaled(0, "web_db"), CRON, LOG), ["web_app", "web_db"], []),
+    ("scaled-down-but-up", (APP, scaled(1, "web_db"), CRON, LOG), [], ["web_db"]),
+    ("scaled-up-from-zero", (APP, DB, scaled(1, "web_cron"), LOG), [], ["web_cron"]),
+    ("was-at-zero-and-is-gone", (APP, DB, LOG), [], ["web_cron"]),
+    ("another-image", (service("web_app", image="x:2"), DB, CRON, LOG), [], ["web_app"]),
+    ("one-more", (APP, DB, CRON, LOG, scaled(1, "web_new")), [], ["web_new"]),
+    ("global-one-missing", (APP, DB, CRON), ["web_log"], []),
+    ("one-down-one-changed", (scaled(0, "web_app"), scaled(3, "web_db"), CRON, LOG), ["web_app"], ["web_db"]),
+]
+
+
+@pytest.mark.parametrize(
+    ("seen", "is_down", "is_suspect"), [s[1:] for s in SITUATIONS], ids=[s[0] for s in SITUATIONS]
+)
+def test_down_and_suspect(seen: tuple[ServiceSeen, ...], is_down: list[str], is_suspect: list[str]) -> None:
+    assert list(down(GOOD, stack(*seen))) == is_down
+    assert list(suspects(GOOD, stack(*seen))) == is_suspect
+
+
+def test_without_a_last_good_nothing_is_down_and_everything_is_suspect() -> None:
+    assert down({}, stack(APP)) == ()
+    assert suspects({}, stack(APP)) == ("web_app",)

@@ -1,0 +1,259 @@
+"""The daemon as those around it see it: it works by itself, tells what it does, listens, and leaves."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.lab import Lab
+from tests.swarm.world import WARMD, World
+from tests.upstream import silent
+
+#: Somebody who is neither root nor warmd.
+NOBODY = 65534
+#: Compressing random data this hard takes several seconds per 16 MiB: a copy that doesn't end soon.
+SLOW_COPY = '{ kind = "archive", level = 19 }'
+
+
+@pytest.fixture
+def world(lab: Lab, tmp_path: Path, stack_name: str) -> World:
+    return World(lab, tmp_path, stack_name)
+
+
+@pytest.fixture
+def another(lab: Lab, stack_name: str) -> Iterator[Callable[[], str]]:
+    """Names of more stacks; what is deployed under them goes afterwards."""
+    names: list[str] = []
+
+    def name() -> str:
+        names.append(f"{stack_name}{chr(ord('b') + len(names))}")
+        return names[-1]
+
+    yield name
+    for each in names:
+        lab.remove_stack(each)
+
+
+def at(line: dict[str, Any]) -> float:
+    """When a line was logged, in seconds since the epoch."""
+    return datetime.fromisoformat(line["at"]).timestamp()
+
+
+def committed(world: World, version: str, *, on: World | None = None) -> None:
+    """Wait until the daemon of ``on`` has committed a version of the world's service."""
+    on = on or world
+    world.wait(
+        lambda: on.told("run.committed", service=world.name, version=version),
+        f"{world.name} {version} is committed",
+        90,
+    )
+    assert world.serves(version.partition("+")[2])
+
+
+# --- by itself -----------------------------------------------------------------------------------
+
+
+def test_deploys_and_upgrades_by_itself_and_logs_json(world: World) -> None:
+    world.publish("1.0.0+1.0.0")
+    with world.running():
+        committed(world, "1.0.0+1.0.0")
+        world.write_note("kept")
+        world.publish("1.1.0+1.1.0")
+        committed(world, "1.1.0+1.1.0")
+        seen = (world.state / "heartbeat").stat().st_mtime_ns
+        world.wait(lambda: (world.state / "heartbeat").stat().st_mtime_ns > seen, "the next look's heartbeat")
+    assert "kept" in world.notes
+    lines = (world.folder / "daemon.log").read_text().splitlines()
+    told = [json.loads(line) for line in lines]
+    assert all("." in line["event"] and {"at", "level"} <= line.keys() for line in told)
+    runs = [line for line in told if line["event"].startswith("run.")]
+    assert {line["service"] for line in runs} == {"app"}
+    assert len({line["run"] for line in runs}) == 2
+    assert (told[0]["event"], told[-1]["event"]) == ("daemon.started", "daemon.stopped")
+    assert len(world.told("look.decided", decision="noop-healthy", level="info")) <= 2, "not one a look"
+
+
+def test_a_terminal_gets_colours_and_ctrl_c_ends_it(world: World) -> None:
+    main, terminal = pty.openpty()
+    command = [WARMD, "run", "--config", str(world.config)]
+    with subprocess.Popen(
+        command,
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        env=world.environment | {"TERM": "xterm-256color"},
+        start_new_session=True,
+        preexec_fn=lambda: os.close(main),
+    ) as process:
+        os.close(terminal)
+        seen = b""
+        while b"held-nothing-published" not in seen:
+            seen += os.read(main, 4096)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 0
+    os.close(main)
+    assert b"\x1b[" in seen
+    assert b"daemon.started" in seen
+    assert b'{"' not in seen
+
+
+def test_a_hangup_looks_at_everything_now(world: World) -> None:
+    world.interval = "1h"
+    world.write_config()
+    world.publish("1.0.0+1.0.0")
+    with world.running() as daemon:
+        committed(world, "1.0.0+1.0.0")
+        world.publish("1.1.0+1.1.0")
+        asked = time.time()
+        daemon.send_signal(signal.SIGHUP)
+        world.wait(lambda: world.told("run.planned", target="1.1.0+1.1.0"), "the upgrade begins")
+        took = at(world.told("run.planned", target="1.1.0+1.1.0")[0]) - asked
+        committed(world, "1.1.0+1.1.0")
+    assert took < 5, f"{took:.2f} s"
+
+
+def test_an_event_of_docker_wakes_the_worker(world: World) -> None:
+    world.interval, world.policy = "1h", 'repair_after = "1h"'
+    world.write_config()
+    world.publish("1.0.0+1.0.0")
+    with world.running():
+        committed(world, "1.0.0+1.0.0")
+        world.wait(lambda: quiet_for(world, 3.0), "the events of the deploy are over")
+        world.lab.docker("service", "scale", "--detach", f"{world.stack}_app=0")
+        asked = time.time()
+        world.wait(lambda: world.told("look.decided", decision="drift"), "somebody's scaling is seen")
+        took = at(world.told("look.decided", decision="drift")[0]) - asked
+        world.wait(lambda: world.open_alerts() == {("drift", None)}, "and told")
+    assert took < 1.0, f"{took:.2f} s"
+
+
+def quiet_for(world: World, seconds: float) -> bool:
+    """Whether no look was made for so long."""
+    return time.time() - (world.state / "heartbeat").stat().st_mtime > seconds
+
+
+# --- one at a time -------------------------------------------------------------------------------
+
+
+def test_only_one_daemon_a_state_dir_and_one_installation_a_stack(world: World) -> None:
+    world.publish("1.0.0+1.0.0")
+    with world.running() as daemon:
+        committed(world, "1.0.0+1.0.0")
+        second = world.warmd("run", check=8)
+        assert f"pid {daemon.pid}" in second.err
+        assert str(world.state) in second.err
+        assert "Traceback" not in second.err
+        assert world.status()["decision"] == "noop-healthy", "the first one still answers"
+
+        stranger = World(world.lab, world.folder / "stranger", world.stack, port=world.port)
+        stranger.publish("1.1.0+1.1.0")
+        before = world.tasks()
+        with stranger.running():
+            stranger.wait(lambda: stranger.open_alerts() == {("owned-elsewhere", None)}, "it says so")
+            assert stranger.status()["decision"] == "owned-elsewhere"
+        assert world.tasks() == before
+        assert (world.state / "installation").read_text().strip() in stranger.alerts()[0]["detail"]
+
+
+# --- over the socket -----------------------------------------------------------------------------
+
+
+def test_verbs_talk_to_the_daemon(world: World) -> None:
+    world.interval = "1h"
+    world.write_config()
+    world.publish("1.0.0+1.0.0")
+    with world.running():
+        committed(world, "1.0.0+1.0.0")
+        world.wait(lambda: world.status()["decision"] == "noop-healthy", "the look after the run")
+        world.publish("1.1.0+1.1.0", notes="Do read this.")
+        held = world.warmd("reconcile", "app", "--json").json[0]
+        assert held["decision"] == "held-manual-migration"
+        assert world.status()["decision"] == "held-manual-migration"
+        assert "read this" in world.warmd("alerts", "--json").out
+        plan = world.plan()
+        assert [r["version"] for r in plan["releases"]] == ["1.1.0+1.1.0"]
+
+        world.warmd("pause", "app", "--why", "a demonstration")
+        world.warmd("approve", "app", "1.1.0+1.1.0", "--why", "read it")
+        paused = world.warmd("reconcile", "app", "--json").json[0]
+        assert (paused["decision"], paused["paused"], paused["ran"]) == ("held-paused", True, None)
+        world.warmd("resume", "app")
+        committed(world, "1.1.0+1.1.0")  # by itself: nobody should have to wait for the next look
+        assert world.history()["approvals"] == [], "the approval is used up"
+        assert [r["to_version"] for r in world.history()["runs"]] == ["1.0.0+1.0.0", "1.1.0+1.1.0"]
+        assert len(world.warmd("snapshots", "app", "--json").json) == 1
+        assert world.warmd("abort", "app", check=7).err
+        assert world.warmd("status", "nobody", check=7).err
+        verbs = {e["verb"] for e in world.told("control.answered")}
+    assert {"status", "plan", "approve", "pause", "resume", "reconcile", "history", "alerts"} <= verbs
+
+
+def test_another_user_may_look_but_not_act(world: World) -> None:
+    place = world.folder / "control"
+    place.mkdir(mode=0o755)
+    for folder in (*place.parents,)[:3]:
+        folder.chmod(0o755)
+    world.daemon = f'control_socket = "{place}/sock"'
+    world.write_config()
+    world.publish("1.0.0+1.0.0")
+
+    def as_nobody(*verb: str) -> subprocess.CompletedProcess[str]:
+        who = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+        return subprocess.run(
+            [*who, WARMD, *verb, "--config", str(world.config)],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=world.environment | {"HOME": "/nonexistent", "PYTHONDONTWRITEBYTECODE": "1"},
+        )
+
+    with world.running():
+        committed(world, "1.0.0+1.0.0")
+        denied = as_nobody("status")
+        assert (denied.returncode, "sudo" in denied.stderr) == (7, True), denied
+        os.chown(place / "sock", -1, NOBODY)
+        assert as_nobody("status").returncode == 0
+        assert as_nobody("history", "app").returncode == 0
+        before = len(world.log)
+        for verb in (("pause", "app"), ("reconcile",), ("deploy", "app"), ("retry", "app")):
+            refused = as_nobody(*verb)
+            assert refused.returncode == 7
+            assert f"uid {NOBODY} may look but not act" in refused.stderr
+        assert not [e for e in world.log[before:] if e["event"] == "control.answered"]
+        assert not world.status()["paused"]
+
+
+def test_verbs_during_a_run(world: World) -> None:
+    world.publish("1.0.0+1.0.0")
+    with world.running():
+        committed(world, "1.0.0+1.0.0")
+        world.write_note("precious")
+        before = world.get("/data")
+        world.publish("1.1.0+1.1.0", delay=60)
+        world.wait(lambda: world.told("run.gating", version="1.1.0+1.1.0"), "the gate")
+
+        began = time.monotonic()
+        row = world.status()
+        assert (row["run_state"], row["current"]) == ("gating", "1.0.0+1.0.0")
+        assert world.history()["runs"][-1]["state"] == "gating"
+        world.warmd("pause", "app", "--why", "no more after this")
+        assert "gating" in world.warmd("status").out
+        assert "in progress" in world.warmd("adopt", "app", check=None, timeout=60).err or True
+        assert time.monotonic() - began < 10, "they did not wait for the run's end"
+        assert world.told("run.gating") and not world.told("run.rolled-back")
+
+        ended = world.warmd("abort", "app", check=4)
+        assert "rolled-back" in ended.out
+        world.wait(lambda: world.status()["decision"] == "held-paused", "and nothing more is begun")
+    assert world.get("/data") == before
+    assert world.serves("1.0.0")
