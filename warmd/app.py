@@ -19,9 +19,10 @@ from warmd.adapters.state_dir import StateDir
 from warmd.config import Config
 from warmd.config import Service as Settings
 from warmd.engine.desk import Desk
+from warmd.engine.ledger import Ledger
 from warmd.engine.reconcile import Reconciler
 from warmd.engine.service import Service, Shop
-from warmd.engine.supervisor import Supervisor
+from warmd.engine.supervisor import DAEMON, Supervisor
 from warmd.plugins import table
 from warmd.plugins.alerters import spool
 from warmd.plugins.base import Context
@@ -44,9 +45,18 @@ class App:
     def supervisor(self) -> Supervisor:
         return Supervisor(self.reconcilers, self.shop, heartbeat=heartbeat(self.config.daemon.heartbeat))
 
-    def desk(self, troubles: Callable[[str], str | None] = lambda name: None) -> Desk:
-        """Acting is for root and for the user warmd runs as."""
-        return Desk(self.reconcilers, owners=frozenset({0, os.geteuid()}), troubles=troubles)
+    def desk(self, supervisor: Supervisor | None = None) -> Desk:
+        """Acting is for root and for the user warmd runs as. ``supervisor``: where a daemon runs."""
+        owners = frozenset({0, os.geteuid()})
+        if supervisor is None:
+            return Desk(self.reconcilers, owners=owners, own=Ledger(self.shop.journals, DAEMON))
+        return Desk(
+            self.reconcilers,
+            owners=owners,
+            troubles=supervisor.trouble,
+            own=supervisor.ledger,
+            ready=supervisor.poke,
+        )
 
 
 @asynccontextmanager

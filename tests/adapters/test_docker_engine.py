@@ -392,7 +392,7 @@ async def test_an_engine_that_goes_and_comes_back(own_lab: Lab) -> None:
         assert await swarm.node() == node
 
 
-async def test_a_node_without_a_swarm_is_refused_with_what_to_type(own_lab: Lab) -> None:
+async def test_a_node_without_a_swarm_is_no_usable_docker_and_says_what_to_type(own_lab: Lab) -> None:
     own_lab.docker("swarm", "leave", "--force")
     async with open_swarm(own_lab.docker_host, SystemClock()) as swarm:
         for call in (
@@ -401,7 +401,7 @@ async def test_a_node_without_a_swarm_is_refused_with_what_to_type(own_lab: Lab)
             swarm.create("services", idle("x", "x")),
             swarm.node(),
         ):
-            with pytest.raises(Refused) as refused:
+            with pytest.raises(DockerUnreachable) as unusable:
                 await call
-            assert refused.value.hint == "docker swarm init"
+            assert unusable.value.hint == "docker swarm init"
         assert await swarm.containers(stack="x") == []

@@ -150,15 +150,28 @@ LOCKED = "Swarm is encrypted and needs to be unlocked before it can be used."
 
 
 @pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        pytest.param(WORKER, "docker node promote", id="worker"),
+        pytest.param(LOCKED, "docker swarm unlock", id="locked"),
+    ],
+)
+async def test_an_engine_that_shows_no_swarm_is_no_usable_docker(text: str, hint: str) -> None:
+    # As with a dockerd that is down, a run that met it goes on once a person has mended it.
+    async with answering(scripted(answer(503, {"message": text}))) as host:
+        error = await listing_fails(host)
+    assert isinstance(error, DockerUnreachable)
+    assert hint in error.hint
+
+
+@pytest.mark.parametrize(
     ("status", "text", "hint"),
     [
-        pytest.param(503, WORKER, "docker node promote", id="worker"),
-        pytest.param(503, LOCKED, "docker swarm unlock", id="locked"),
         pytest.param(400, "bad filter", "", id="400"),
         pytest.param(403, "not for you", "", id="403"),
     ],
 )
-async def test_what_will_not_change_by_waiting_is_refused(status: int, text: str, hint: str) -> None:
+async def test_what_the_engine_takes_for_wrong_is_refused(status: int, text: str, hint: str) -> None:
     async with answering(scripted(answer(status, {"message": text}))) as host:
         error = await listing_fails(host)
     assert isinstance(error, Refused)

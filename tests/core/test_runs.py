@@ -12,9 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.core.building import HOUR, MINUTE, NEW, NOW, OLD, Story, plan
-from warmd.core import journal
 from warmd.core.machine import ENDS, ROLLBACK, TABLE, Event, State
-from warmd.core.model import SnapshotHandle
+from warmd.core.model import SnapshotHandle, canonical
 from warmd.core.runs import Cause, Kind, Run, RunPlan, after_check, after_failure
 
 HANDLE = SnapshotHandle("n1", "r1")
@@ -203,7 +202,7 @@ def test_a_plan_comes_back_from_the_journal_as_it_was(planned: RunPlan) -> None:
     assert RunPlan.from_json(planned.to_json()) == planned
     story = Story().begins(planned)
     assert story.run.plan == planned
-    assert journal.canonical(story.records[0].data) == journal.canonical(planned.to_json())
+    assert canonical(story.records[0].data) == canonical(planned.to_json())
 
 
 def test_causes_are_part_of_the_format() -> None:

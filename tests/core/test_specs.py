@@ -320,6 +320,25 @@ def test_pinning_keeps_the_tag_and_unpinning_takes_the_digest_off() -> None:
     assert specs.unpinned(by_digest).images == {"shop_app": "app:1.0", "shop_db": "db:2"}
 
 
+@pytest.mark.parametrize(
+    ("mount", "labels"),
+    [
+        (
+            {"Type": "volume", "Source": "shop_data", "VolumeOptions": {"Labels": {"keep": "yes"}}},
+            {"keep": "yes"},
+        ),
+        ({"Type": "volume", "Source": "shop_data", "VolumeOptions": {}}, {}),
+        ({"Type": "volume", "Source": "shop_data"}, {}),
+        ({"Type": "volume", "Source": "shop_other", "VolumeOptions": {"Labels": {"keep": "yes"}}}, {}),
+        ({"Type": "bind", "Source": "shop_data", "VolumeOptions": {"Labels": {"keep": "yes"}}}, {}),
+    ],
+    ids=["labels", "options without labels", "no options", "another volume", "a bind of that name"],
+)
+def test_a_volume_gets_the_labels_of_its_mount(mount: Json, labels: dict[str, str]) -> None:
+    services = spec(name="shop_db"), spec(container={"Mounts": [{**mount, "Target": "/data"}]})
+    assert specs.volume_labels(bundle(*services), "shop_data") == labels
+
+
 def test_references_tell_who_uses_what() -> None:
     both = bundle(
         spec(

@@ -7,6 +7,7 @@ a process's name, so it is right for a lab whose owner was killed and for severa
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -39,6 +40,12 @@ def run(*argv: str) -> None:
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     if done.returncode:
         raise OSError(f"{' '.join(argv)}: {done.stderr.strip() or f'exit {done.returncode}'}")
+
+
+def addresses() -> set[str]:
+    """This network namespace's IPv4 addresses."""
+    told = subprocess.run(["ip", "-json", "-4", "address"], capture_output=True, text=True, check=True).stdout
+    return {info["local"] for link in json.loads(told) for info in link.get("addr_info", ())}
 
 
 def make_netns(name: str, link: str, here: str, there: str) -> None:

@@ -116,8 +116,7 @@ class Lab:
             self.note = self._reserve()
         name = self.note.name
         self.folder = Path(self.note.folder)
-        subnet = 4 * self.note.index
-        here, self.host = (f"198.18.{(subnet + n) // 256}.{(subnet + n) % 256}" for n in (1, 2))
+        here, self.host = _subnet(self.note.index)
         self.registry = f"127.0.0.1:{_REGISTRY_PORT}"
         self.registry_url = f"http://{self.host}:{_REGISTRY_PORT}"
         self._socket = self.folder / "docker.sock"
@@ -143,8 +142,9 @@ class Lab:
     @staticmethod
     def _reserve() -> Note:
         # 198.18.0.0/15 is set aside for test beds: neither docker's pools nor a home network use it.
-        taken = {note.index for note in notes()}
-        index = next(n for n in itertools.count(1) if n not in taken)
+        # Labs of another container on this network are not in our notes: their addresses are asked for too.
+        noted, seen = {note.index for note in notes()}, host.addresses()
+        index = next(n for n in itertools.count(1) if n not in noted and _subnet(n)[0] not in seen)
         ident = secrets.token_hex(3)
         started = host.start_time(os.getpid())
         assert started is not None
@@ -407,6 +407,13 @@ class Lab:
         for log in sorted(self.folder.glob("*.log")):
             out += [f"--- {log.name}", *log.read_text(errors="replace").splitlines()[-12:]]
         return "\n".join(out)
+
+
+def _subnet(index: int) -> tuple[str, str]:
+    """The two addresses of the index-th /30: the host's end of the cable, the lab's end."""
+    first = 4 * index
+    here, there = (f"198.18.{n // 256}.{n % 256}" for n in (first + 1, first + 2))
+    return here, there
 
 
 def _static(program: Path) -> bool:

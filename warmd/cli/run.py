@@ -32,7 +32,7 @@ async def _run(settings: Any, offline: bool) -> None:
     async with build(settings, offline=offline) as app:
         with app.state.lock():
             supervisor = app.supervisor()
-            desk = app.desk(supervisor.trouble)
+            desk = app.desk(supervisor)
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(supervisor.signals)
                 await tasks.start(control.serve, desk, settings.daemon.control_socket)

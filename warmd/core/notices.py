@@ -168,8 +168,9 @@ def _of_run(run: Run | None, service: str, stack: str) -> list[Notice]:
 
 def _ways_out(run: Run, service: str) -> list[str]:
     ways = [f"warmd adopt {service}"]
-    # Retrying any other finds the new version running and sick, and changes nothing.
-    if run.can_retry_rollback or run.plan.kind is Kind.REPAIR or run.stuck_in in REVIVAL:
+    # After any other failure to go back, the new version still runs: forgetting the run mends nothing.
+    mendable = run.plan.kind in (Kind.COLD_DEPLOY, Kind.REPAIR) or run.stuck_in in REVIVAL
+    if mendable or run.can_retry_rollback:
         ways.insert(0, f"warmd retry {service}")
     if run.snapshot:
         ways.append(f"warmd restore {service} {run.snapshot.id}")

@@ -15,6 +15,7 @@ import anyio
 from warmd.core import status
 from warmd.core.model import Json
 from warmd.core.runs import Run
+from warmd.engine.ledger import Ledger
 from warmd.engine.operations import Operations, outcome_code
 from warmd.engine.reconcile import Look, Reconciler
 from warmd.errors import NotFound, Refused, WarmdError
@@ -32,8 +33,17 @@ class Request:
     uid: int
 
 
+#: Seconds that ``status`` waits for a first look that is under way.
+PATIENCE = 2.0
+
+
 class Desk:
-    """Answers requests. ``troubles`` tells a service's trouble at its last look, where one is known."""
+    """Answers requests.
+
+    ``troubles`` tells a service's trouble at its last look, where one is known; ``own`` is the ledger
+    of the daemon's own alerts; ``ready`` is called with a service's name (None: all) after a word of
+    a person that may let something through, so that nobody waits for the next look.
+    """
 
     def __init__(
         self,
@@ -41,10 +51,14 @@ class Desk:
         *,
         owners: frozenset[int],
         troubles: Callable[[str], str | None] = lambda name: None,
+        own: Ledger | None = None,
+        ready: Callable[[str | None], None] = lambda name: None,
     ) -> None:
         self._reconcilers = reconcilers
         self._owners = owners
         self._troubles = troubles
+        self._own = own
+        self._ready = ready
 
     async def answer(self, request: Request) -> Answer:
         """The answer as JSON. Raises WarmdError."""
@@ -54,7 +68,10 @@ class Desk:
             raise Refused(f"no such verb: {request.verb}")
         if request.uid not in self._owners:
             raise Refused(f"uid {request.uid} may look but not act", hint="use sudo")
-        return await _ACTING[request.verb](self, request)
+        answer = await _ACTING[request.verb](self, request)
+        if request.verb in _LETS_THROUGH:
+            self._ready(request.service)
+        return answer
 
     # --- reading ---------------------------------------------------------------------------------
 
@@ -117,9 +134,9 @@ class Desk:
 
     async def alerts(self, request: Request) -> Answer:
         bodies: list[Json] = []
-        for reconciler in self._some(request):
-            history = await reconciler.ledger.load()
-            bodies += [alert.body for alert in history.alerts.values()]
+        own = [self._own] if self._own is not None and request.service is None else []
+        for ledger in (*own, *(reconciler.ledger for reconciler in self._some(request))):
+            bodies += [alert.body for alert in (await ledger.load()).alerts.values()]
         return {"alerts": bodies}
 
     # --- acting ----------------------------------------------------------------------------------
@@ -197,9 +214,11 @@ class Desk:
             history = await reconciler.ledger.load()
             if reconciler.seen is None and trouble is None and history.unfinished is None:
                 await self._peek(reconciler)
+            trouble = self._troubles(name)
         except WarmdError as error:
             trouble, history = str(error), reconciler.ledger.history
-        look = reconciler.seen
+        # While a run is made, the last look is of a time before it.
+        look = None if reconciler.runner.active else reconciler.seen
         return status.of_service(
             name,
             reconciler.service.stack,
@@ -210,8 +229,17 @@ class Desk:
         ).model_dump(mode="json")
 
     async def _peek(self, reconciler: Reconciler) -> None:
-        async with reconciler.turn:
-            await reconciler.peek()
+        """Look for ``status``, unless somebody does already: who may be at it as long as a source takes."""
+        try:
+            with anyio.fail_after(PATIENCE):
+                await reconciler.turn.acquire()
+        except TimeoutError:
+            return
+        try:
+            if reconciler.seen is None and self._troubles(reconciler.service.name) is None:
+                await reconciler.peek()
+        finally:
+            reconciler.turn.release()
 
     @staticmethod
     async def _each(
@@ -291,4 +319,6 @@ _ACTING: Mapping[str, _Verb] = {
     "snapshot": Desk.snapshot,
     "restore": Desk.restore,
 }
+#: Verbs after which something may be done that had to wait.
+_LETS_THROUGH = frozenset(("approve", "retry", "adopt", "resume"))
 READING = frozenset(_READING)

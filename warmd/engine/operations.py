@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
 from warmd.core import gate, specdiff, status
@@ -37,28 +39,30 @@ class Operations:
         return await self._r.look(not_before=self._shop.clock.monotonic(), forced=not patient)
 
     async def approve(self, version: str, *, uid: int, why: str) -> Release:
-        """Let one release through once, as it is published now. Raises NotFound or Refused."""
-        async with self._r.turn:
-            view = await self._view()
-            current = _current(view)
-            release = view.catalog.find(Version.parse(version))
-            if release is None:
-                raise NotFound(f"{self._name}: {version} is not published", hint=f"warmd plan {self._name}")
-            if current is not None and (release.version < current or release.version.same_as(current)):
-                raise Refused(
-                    f"{self._name}: {version} is not above {current}, which runs; warmd never goes down"
-                )
-            path = gate.way(view.catalog, current, release) if current else (release,)
-            given = Approval(
-                self._shop.clock.new_id(),
-                release.version.text,
-                gate.binding(path),
-                uid,
-                why,
-                self._shop.clock.now(),
+        """Let one release through once, as it is published now. Raises NotFound or Refused.
+
+        Takes no turn: a person's word may be given while a run is made.
+        """
+        view = await self._view()
+        current = _current(view)
+        release = view.catalog.find(Version.parse(version))
+        if release is None:
+            raise NotFound(f"{self._name}: {version} is not published", hint=f"warmd plan {self._name}")
+        if current is not None and (release.version < current or release.version.same_as(current)):
+            raise Refused(
+                f"{self._name}: {version} is not above {current}, which runs; warmd never goes down"
             )
-            await self._r.ledger.write(h.approval(given))
-            return release
+        path = gate.way(view.catalog, current, release) if current else (release,)
+        given = Approval(
+            self._shop.clock.new_id(),
+            release.version.text,
+            gate.binding(path),
+            uid,
+            why,
+            self._shop.clock.now(),
+        )
+        await self._r.ledger.write(h.approval(given))
+        return release
 
     async def retry(self, *, uid: int, version: str | None = None) -> None:
         """Forget why a version (or all) failed, and let a stuck run go on. Raises NotFound."""
@@ -81,12 +85,12 @@ class Operations:
             if self._r.ledger.history.unfinished:
                 await self._r.runner.proceed()
         history = self._r.ledger.history
-        known = (*history.runs, *((history.run,) if history.run else ()))
+        known: tuple[Run, ...] = (*history.runs, *((history.run,) if history.run else ()))
         return next(r for r in reversed(known) if r.plan.id == run.plan.id)
 
     async def adopt(self, *, uid: int, version: str | None = None) -> str:
         """What runs is good: it becomes last good, and a stuck run is over. The version's text."""
-        async with self._r.turn:
+        async with self._turn():
             view = await self._view()
             if view.history.unfinished:
                 raise Refused(f"{self._name}: a run is in progress", hint=f"warmd abort {self._name}")
@@ -96,6 +100,13 @@ class Operations:
                 raise Refused(
                     f"{self._name}: nothing runs that could be adopted", hint=f"warmd deploy {self._name}"
                 )
+            seen = await self._service.deployer.seen()
+            if not any(s.running or s.job for s in seen.services):
+                # Scaled to zero, it would be good like that for ever.
+                raise Refused(
+                    f"{self._name}: not one task of it runs, so there is nothing to adopt",
+                    hint=f"docker stack ps {self._service.stack}",
+                )
             parsed = Version.parse(version) if version else _current(view)
             if parsed is None:
                 what = f'"{version}" is not a version' if version else "no label says which version runs"
@@ -104,19 +115,21 @@ class Operations:
             return parsed.text
 
     async def pause(self, *, uid: int, why: str) -> None:
-        """No new run until resumed; one in progress goes on to its end."""
-        async with self._r.turn:
-            await self._r.ledger.load()
-            await self._r.ledger.write(h.paused(self._shop.clock.now(), uid=uid, why=why))
+        """No new run until resumed; one in progress goes on to its end.
+
+        Takes no turn, so that nobody waits for a run's end to say that it shall be the last.
+        """
+        await self._r.ledger.load()
+        await self._r.ledger.write(h.paused(self._shop.clock.now(), uid=uid, why=why))
 
     async def resume(self, *, uid: int) -> None:
-        async with self._r.turn:
-            await self._r.ledger.load()
-            await self._r.ledger.write(h.resumed(self._shop.clock.now(), uid=uid))
+        """What ``pause`` said is over."""
+        await self._r.ledger.load()
+        await self._r.ledger.write(h.resumed(self._shop.clock.now(), uid=uid))
 
     async def deploy(self, *, uid: int, version: str | None = None, why: str = "") -> Run:
         """Deploy what is rendered now, of the running version or a given one, as a run like any other."""
-        async with self._r.turn:
+        async with self._turn():
             view = await self._view()
             self._ready(view)
             release = self._to_deploy(view, version)
@@ -129,7 +142,7 @@ class Operations:
 
     async def snapshot(self, *, uid: int, why: str = "") -> Run:
         """Stop the service, copy its data, start it again."""
-        async with self._r.turn:
+        async with self._turn():
             view = await self._view()
             self._ready(view)
             self._copies()
@@ -137,7 +150,7 @@ class Operations:
 
     async def restore(self, snapshot: str, *, uid: int, why: str = "") -> Run:
         """Put a snapshot's data and specs back; what is replaced goes to quarantine."""
-        async with self._r.turn:
+        async with self._turn():
             view = await self._view()
             self._restorable(view)
             info = await self._find_snapshot(snapshot)
@@ -210,6 +223,15 @@ class Operations:
         )
 
     # --- shared ----------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """The service's turn, for what a person wants now and not after a run that takes its time.
+        Raises Refused where one is made."""
+        if self._r.runner.active:
+            raise Refused(f"{self._name}: a run is in progress", hint=f"warmd status {self._name}")
+        async with self._r.turn:
+            yield
 
     async def _view(self) -> View:
         return await self._r.view(not_before=self._shop.clock.monotonic(), forced=True)

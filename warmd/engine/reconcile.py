@@ -148,11 +148,12 @@ class Reconciler:
     async def _act(self, decision: Decision) -> Run | None:
         """Make the decided run, while no more than ``max_parallel`` services change.
 
-        None where it had to wait for its turn and, looked at again, something else is right now.
+        None where it had to wait for its turn, or somebody paused the service since it was looked at,
+        and, looked at again, something else is right now.
         """
         waits = self.shop.slots.available_tokens < 1
         async with self.shop.slots:
-            if waits:
+            if waits or self.ledger.history.paused:
                 now = gate.decide(await self.view(not_before=self.shop.clock.monotonic()))
                 if (now.action, now.target) != (decision.action, decision.target):
                     return None

@@ -71,10 +71,11 @@ class Runner:
             self._cut(self._scope, run.state)
 
     def _cut(self, scope: anyio.CancelScope, state: State) -> None:
-        """End an effect that was interrupted: at once, or where the service is down for it, soon."""
-        if state in (State.HALTING, State.RESTORING):
+        """End an effect that was interrupted: at once, or where the service is down for it, soon. An
+        abort that came too late ends nothing."""
+        if self.leaving and state in (State.HALTING, State.RESTORING):
             scope.deadline = self._leave_by
-        else:
+        elif self.leaving or state in ABORTABLE:
             scope.cancel()
 
     async def idle(self) -> None:
@@ -164,11 +165,14 @@ class Runner:
                     self._cut(scope, run.state)
             try:
                 done = await self._with_patience(effects, run)
-            except DockerUnreachable as error:
-                if run.state not in UNTOUCHED:
-                    raise  # nothing is known about the service: the next look goes on from here
-                done = self._failed(run, error)
             except (WarmdError, Unhealthy) as error:
+                # Nothing is known about the service, or nobody is left to wait: the next look or the
+                # next start goes on from here.
+                passes = isinstance(error, DockerUnreachable) or (
+                    self.leaving and isinstance(error, Transient)
+                )
+                if passes and run.state not in UNTOUCHED:
+                    raise
                 done = self._failed(run, error)
             finally:
                 self._scope = None
@@ -183,7 +187,7 @@ class Runner:
             try:
                 return await effects.perform(effect, run)
             except Transient as error:
-                if again == tries:
+                if again == tries or self.leaving:
                     raise
                 log.warning(
                     "run.waits",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 import anyio
@@ -16,7 +17,7 @@ from warmd.engine import notify
 from warmd.engine.ledger import Ledger
 from warmd.engine.reconcile import Reconciler
 from warmd.engine.service import Shop
-from warmd.errors import DockerUnreachable, JournalError, Refused, WarmdError
+from warmd.errors import ConfigError, DockerUnreachable, JournalError, Refused, WarmdError
 
 log = structlog.get_logger("warmd.daemon")
 
@@ -24,6 +25,8 @@ log = structlog.get_logger("warmd.daemon")
 HINT_GAP = 2.0
 #: Failures in a row before somebody is told that Docker can't be reached.
 DOCKER_TRIES = 3
+#: The same for a look that is refused: the file that it lacks may be about to be written.
+REFUSALS = 3
 #: Seconds to leave off in after SIGTERM, and what a stop's own grace may add.
 LEAVE = 30.0
 #: The journal of the daemon itself lies beside those of the services, under a name none can have.
@@ -132,7 +135,7 @@ class Supervisor:
         self.workers = {name: Worker(reconciler, shop) for name, reconciler in reconcilers.items()}
         self._shop = shop
         self._heartbeat = heartbeat
-        self._ledger = Ledger(shop.journals, DAEMON)
+        self.ledger = Ledger(shop.journals, DAEMON)
         self._by_stack = {w.reconciler.service.stack: w for w in self.workers.values()}
         self._settling = anyio.Lock()
         self._leaving = anyio.Event()
@@ -151,6 +154,8 @@ class Supervisor:
 
     async def run(self) -> None:
         """Look after everything until told to leave."""
+        with suppress(WarmdError):  # what was open when the last daemon left; trouble shows at a look
+            await self.ledger.load()
         log.info("daemon.started", services=len(self.workers), installation=self._shop.installation)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._pulse)
@@ -209,27 +214,31 @@ class Supervisor:
 
     async def _looked(self, worker: Worker) -> None:
         self._heartbeat()
-        if worker.trouble is not None or self._ledger.history.alerts:
+        if worker.trouble is not None or self.ledger.history.alerts:
             await self.settle()
 
     async def settle(self) -> None:
-        """Alerts about the daemon as a whole."""
-        async with self._settling:
-            await self._ledger.load()
-            await notify.settle(
-                self._ledger, self._shop, self._wanted(), service=None, stack=None, current=None
-            )
+        """Alerts about the daemon as a whole. Trouble with them ends nobody's care."""
+        try:
+            async with self._settling:
+                await self.ledger.load()
+                await notify.settle(
+                    self.ledger, self._shop, self._wanted(), service=None, stack=None, current=None
+                )
+        except WarmdError as error:
+            log.error("daemon.alerts-failed", why=str(error))
 
     def _wanted(self) -> tuple[Notice, ...]:
         wanted: list[Notice] = []
-        out = [w for w in self.workers.values() if isinstance(w.trouble, DockerUnreachable | Refused)]
-        if any(w.failures >= DOCKER_TRIES for w in out):
+        out = [w for w in self.workers.values() if isinstance(w.trouble, DockerUnreachable)]
+        told = any(a.body["kind"] == "docker-unreachable" for a in self.ledger.history.alerts.values())
+        if any(w.failures >= DOCKER_TRIES for w in out) or (out and told):
             wanted.append(
                 Notice(
                     "docker-unreachable",
                     "",
                     notices.CRITICAL,
-                    f"Docker can't be reached; {len(out)} services are not looked after",
+                    f"Docker can't be used; {len(out)} of {len(self.workers)} services are not looked after",
                     str(out[0].trouble),
                     commands=("systemctl status docker", "docker info"),
                 )
@@ -245,5 +254,17 @@ class Supervisor:
             )
             for name, worker in self.workers.items()
             if isinstance(worker.trouble, JournalError)
+        ]
+        wanted += [
+            Notice(
+                "config-invalid",
+                name,
+                notices.WARNING,
+                f"{name}: it can't be looked after as it is configured",
+                str(worker.trouble),
+                commands=("warmd check-config", f"warmd reconcile {name}"),
+            )
+            for name, worker in self.workers.items()
+            if isinstance(worker.trouble, ConfigError | Refused) and worker.failures >= REFUSALS
         ]
         return tuple(wanted)

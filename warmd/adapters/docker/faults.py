@@ -52,19 +52,20 @@ def translate(host: str, doing: str, status: int, message: str) -> WarmdError:
     if "not a swarm manager" in lower and "being prepared" not in lower:
         return _no_manager(host, doing, text, lower)
     if "swarm is encrypted" in lower:
-        return Refused(f"{doing}: the swarm is locked", hint="docker swarm unlock")
+        return DockerUnreachable(f"{doing}: the swarm at {host} is locked", hint="docker swarm unlock")
     if 400 <= status < 500:
         return Refused(f"{doing}: {text}")
     return DockerUnreachable(f"Docker failed at {host} ({doing}): HTTP {status}: {text}")
 
 
-def _no_manager(host: str, doing: str, text: str, lower: str) -> Refused:
+def _no_manager(host: str, doing: str, text: str, lower: str) -> DockerUnreachable:
+    """Not Refused: nobody asked for what the swarm won't have, and a run goes on once it is mended."""
     if "worker nodes" in lower:
-        return Refused(
+        return DockerUnreachable(
             f"{doing}: the node at {host} is a worker, and only managers show the swarm",
             hint="run warmd on a manager, or on one: docker node promote NODE",
         )
-    return Refused(f"{doing}: {text.split('. ')[0]} ({host})", hint="docker swarm init")
+    return DockerUnreachable(f"{doing}: {text.split('. ')[0]} ({host})", hint="docker swarm init")
 
 
 _MISSING = re.compile(

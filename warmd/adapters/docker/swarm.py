@@ -15,7 +15,7 @@ from warmd.adapters.docker.images import Images
 from warmd.adapters.docker.references import Reference
 from warmd.adapters.shared import Shared
 from warmd.core.model import LABEL_STACK, Json, StackSeen
-from warmd.errors import Refused, SwarmConflict
+from warmd.errors import DockerUnreachable, SwarmConflict
 from warmd.ports import Clock, Container, Volume
 
 #: Seconds for one whole answer.
@@ -54,8 +54,8 @@ async def open_swarm(
 class DockerSwarm:
     """Meets ``warmd.ports.Swarm``; made by ``open_swarm``.
 
-    Beside what the port says, every call may raise DockerUnreachable, and Refused where the node is
-    no manager.
+    Beside what the port says, every call may raise DockerUnreachable: also where the node is no
+    manager, or its swarm is locked.
     """
 
     def __init__(self, engine: Engine, images: Images, credentials: Credentials, clock: Clock) -> None:
@@ -193,7 +193,9 @@ class DockerSwarm:
             info = await self._engine.get("info", doing="asking which node this is")
             node = listing.dig(info, "Swarm", "NodeID")
             if not node:
-                raise Refused(f"the node at {self._engine.host} is in no swarm", hint="docker swarm init")
+                raise DockerUnreachable(
+                    f"the node at {self._engine.host} is in no swarm", hint="docker swarm init"
+                )
             self._node = str(node)
         return self._node
 

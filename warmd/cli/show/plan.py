@@ -108,6 +108,6 @@ def _steps(to: Console, answer: Answer) -> None:
 
 def _next(to: Console, answer: Answer) -> None:
     if answer["commands"]:
-        heading(to, "Nothing was changed. What you may type:")
+        heading(to, f"{'Nothing was changed. ' if answer['steps'] else ''}What you may type:")
         for command in answer["commands"]:
             tell(to, Text("$ ", style="dim"), word(command, "cyan"), indent=2)
