@@ -75,7 +75,7 @@ need_lab() {
 }
 
 need_tools() {
-  need git:git tar:tar zstd:zstd setfacl:acl setfattr:attr
+  need git:git tar:tar zstd:zstd setfacl:acl setfattr:attr strace:strace
 }
 
 # Make or reuse .venv; again only when what it is made from has changed.

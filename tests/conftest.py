@@ -54,7 +54,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if not isinstance(item, pytest.Function):
             continue
-        if "lab" in item.fixturenames:
+        if "lab" in item.fixturenames or "swarm" in item.path.relative_to(item.config.rootpath).parts:
             item.add_marker(pytest.mark.swarm)
         # First in, last out: what a test's own fixtures run is over by then.
         if inspect.iscoroutinefunction(item.obj) and "no_leaked_task" not in item.fixturenames:

@@ -397,7 +397,7 @@ def alert(**more: Any) -> dict[str, Any]:
     body = {
         "severity": "info",
         "summary": "keycloak: 10.8.0+26.6.0 held-manual-migration: release/10.8.0 is to be read first",
-        "detail": "notes: release/10.8.0 is to be read first\napp-major: application major 26 -> 27",
+        "detail": "notes: release/10.8.0 is to be read first\napp-major: major 26 -> 27\nIt stays.",
         "opened_at": at(hours=5),
         "notes": [{"path": "release/10.8.0", "sha256": "00", "text": "Export the index.\nThen go on."}],
         "commands": ["warmd plan keycloak", "warmd approve keycloak 10.8.0+26.6.0 --why '...'"],
@@ -410,7 +410,8 @@ def test_alerts_say_what_since_when_and_what_to_type() -> None:
         """\
 info  keycloak: 10.8.0+26.6.0 held-manual-migration: release/10.8.0 is to be read first
     since 2026-01-31 07:00:00 UTC (5 h ago)
-    app-major: application major 26 -> 27
+    app-major: major 26 -> 27
+    It stays.
     read release/10.8.0
     $ warmd plan keycloak
     $ warmd approve keycloak 10.8.0+26.6.0 --why '...'

@@ -256,7 +256,7 @@ def test_trouble_is_told_at_once_unless_it_may_pass(transient: bool, told_at: in
         found = wanted(WAITS, story.tell(draft).history)
         assert conditions(found) == ([("failed-unchanged", NEW)] if count >= told_at else [])
     notice = only(found)
-    assert notice.summary == f"app: {NEW} failed before anything was touched"
+    assert notice.summary == f"app: {NEW} failed before anything was touched: no image"
     assert (notice.detail, notice.run, notice.severity) == ("no image", "r4", "warning")
     assert notice.commands == ("warmd plan app", "warmd reconcile app")
     is_an_alert(notice)
@@ -269,7 +269,7 @@ def test_trouble_is_over_where_all_is_well() -> None:
 
 
 def test_trouble_with_no_known_version() -> None:
-    story = Story().begins(plan(to_version=None)).fails(S.FAILED_UNCHANGED)
+    story = Story().begins(plan(to_version=None)).fails(S.FAILED_UNCHANGED, "")
     notice = only(wanted(WAITS, story.history))
     assert (notice.candidate, notice.summary) == ("", "app: the run failed before anything was touched")
 

@@ -233,6 +233,22 @@ class Lab:
         self._start_dockerd()
         self.wait(lambda: self.api.get("/services").is_success, "the swarm after a restart of dockerd")
 
+    @contextlib.contextmanager
+    def registry_gone(self) -> Iterator[None]:
+        """No registry answers while the block runs; what it holds stays."""
+        child = self._children["registry"]
+        child.terminate()
+        child.wait(timeout=60)
+        try:
+            yield
+        finally:
+            self._start_registry()
+
+    @property
+    def up(self) -> bool:
+        """Whether dockerd runs."""
+        return self._children["dockerd"].poll() is None
+
     def stop_dockerd(self) -> None:
         """Stop dockerd and leave it down until ``restart_dockerd``."""
         child = self._children["dockerd"]

@@ -73,7 +73,7 @@ def test_scaled_to_zero_by_hand_is_told_at_once_and_repaired_only_later(world: W
         assert (drifted["decision"], drifted["ran"]) == ("drift", None)
         assert world.open_alerts() == {("drift", None)}
     assert "app" in world.alert("drift")["detail"]
-    assert world.tasks() == before, "somebody may be working there"
+    assert world.tasks() <= before, "somebody may be working there"
 
     patient(world, "0s")
     repaired = world.up()
@@ -171,7 +171,8 @@ def test_a_removed_stack_whose_secret_can_not_be_rendered_again_is_an_error(worl
     mine = f"com.docker.stack.namespace={world.stack}"
     name = f"{world.stack}_password"
     world.lab.docker("secret", "create", "--label", mine, name, "-", stdin=b"hunter2")
-    repaired = world.up()
+    assert world.up()["ran"] is None, "not tried again at once by itself"
+    repaired = world.warmd("reconcile", "app", "--json").json[0]
     assert (repaired["ran"]["state"], repaired["decision"]) == ("committed", "noop-healthy")
     assert world.open_alerts() == set()
 
@@ -200,9 +201,8 @@ def test_a_change_by_hand_is_shown_and_blocks_upgrades_until_a_person_decides(wo
     assert world.notes.strip() == "precious"
     snapshots = world.warmd("snapshots", "app", "--json").json
     assert [s["id"] for s in snapshots] == [run["snapshot"]]
-    upgraded = world.up()
-    assert (upgraded["current"], upgraded["decision"]) == ("1.1.0+1.1.0", "noop-healthy")
-    assert world.open_alerts() == set()
+    plan = world.plan()
+    assert (plan["decision"], plan["changes"]) == ("upgrade", ["app: image 1.0.0 -> 1.1.0"])
 
 
 def test_a_change_by_hand_may_be_adopted(world: World) -> None:
@@ -273,7 +273,5 @@ def test_data_without_a_known_version_waits_for_a_persons_word(world: World) -> 
 
     world.warmd("deploy", "app", "--version", "1.0.0+1.0.0")
     assert world.get("/health") == {"status": "ok", "version": "1.0.0", "schema": "1.0.0"}
-    upgraded = world.up()
-    assert (upgraded["ran"]["from_version"], upgraded["current"]) == ("1.0.0+1.0.0", "1.1.0+1.1.0")
     assert world.notes.strip() == "from long ago"
-    assert world.open_alerts() == set()
+    assert world.plan()["decision"] == "upgrade", "from here on it is like any other"

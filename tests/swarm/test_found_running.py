@@ -99,12 +99,15 @@ def test_an_unhealthy_stack_is_not_taken_over(world: World) -> None:
 
 
 def test_a_stack_moved_by_hand_to_a_published_version_is_taken_over(world: World) -> None:
-    world.publish("1.0.0+1.0.0", compose=world.labelled("1.0.0+1.0.0"))
+    world.publish("1.0.0+1.0.0", compose=with_side(world, world.labelled("1.0.0+1.0.0"), "[]"))
     world.up()
     assert world.specs()["app"]["Labels"]["warmd.version"] == "1.0.0+1.0.0"
     world.publish("1.1.0+1.1.0", compose=world.labelled("1.1.0+1.1.0"))
 
     world.by_hand(world.labelled("1.1.0+1.1.0"))
+    # The new version has one service less: that is no drift.
+    world.lab.docker("service", "rm", f"{world.stack}_side")
+    world.wait(world.settled, "only the new services run")
     assert "warmd.version" not in world.specs()["app"]["Labels"], "docker's client replaces the labels"
     before = world.tasks()
     found = world.up()

@@ -226,9 +226,9 @@ def _drifted(view: View, down: tuple[str, ...]) -> Decision:
     what = f"{', '.join(down)} missing or scaled to zero"
     if view.paused:
         return replace(_stay(PAUSED, view.paused), held=(Held(DRIFT, what),))
-    since = view.history.drift_since
+    since = view.history.drift_since or view.now
     good = view.history.last_good
-    if since is None or view.now - since < view.policy.repair_after:
+    if view.now - since < view.policy.repair_after:
         return _stay(DRIFT, what)
     drift = (Held(DRIFT, what),)
     version = good.version if good else None

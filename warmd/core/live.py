@@ -42,6 +42,12 @@ def running(good: LastGood | None, seen: StackSeen) -> Version | None:
     return Version.parse(said) if said else None
 
 
+def moved(good: LastGood | None, seen: StackSeen) -> bool:
+    """Whether the labels name another version than last good's: somebody else deployed it."""
+    version = running(good, seen)
+    return good is not None and version is not None and not version.same_as(good.version)
+
+
 def down(good: Mapping[str, str], seen: StackSeen) -> tuple[str, ...]:
     """Services that ran when last good was recorded, and now are missing or scaled to zero."""
     present = {service.name: service for service in seen.services}

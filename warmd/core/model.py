@@ -258,6 +258,7 @@ class Container:
     health: str  # starting | healthy | unhealthy | "" without a HEALTHCHECK
     image: str
     volumes: tuple[str, ...] = ()
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)

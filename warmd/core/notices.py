@@ -76,7 +76,8 @@ def wanted(decision: Decision, history: History, *, service: str, stack: str) ->
                 gate.FAILED_UNCHANGED,
                 trouble.version or "",
                 _SEVERITY[gate.FAILED_UNCHANGED],
-                f"{service}: {trouble.version or 'the run'} failed before anything was touched",
+                f"{service}: {trouble.version or 'the run'} failed before anything was touched"
+                f": {trouble.detail}".rstrip(": "),
                 trouble.detail,
                 run=trouble.run,
                 commands=(f"warmd plan {service}", f"warmd reconcile {service}"),

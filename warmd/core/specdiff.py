@@ -21,6 +21,9 @@ _SECRET_FLAG = re.compile(r"(?i)(-\S*(?:pass|secret|token|key)[^\s=]*[= ])\S+")
 _SECRET_URL = re.compile(r"(://[^\s/:@]*:)[^\s@]+(@)")
 _MASK = "***"
 
+#: Where docker's client notes the image as it was written: said once is enough.
+_LABEL_IMAGE = "com.docker.stack.image"
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
@@ -128,7 +131,8 @@ def _service_facts(spec: Json) -> Iterator[tuple[str, Any]]:
     for key, value in mode.items():
         yield key.lower(), value
     for key, value in plain.pop("Labels", {}).items():
-        yield f"label {key}", value
+        if key != _LABEL_IMAGE:
+            yield f"label {key}", value
     task = plain.pop("TaskTemplate", {})
     inner = task.pop("ContainerSpec", {})
     yield "image", inner.pop("Image", None)

@@ -61,7 +61,7 @@ async def with_secrets(service: Service, shop: Shop, bundle: Bundle, version: st
         if name in missing and mark and mark != _mark(again[name]):
             raise Refused(
                 f"{service.name}: the swarm lacks the secret {name}, and its source has other content now",
-                hint=f"create it with: docker secret create, or take the new one: warmd deploy {service.name}",
+                hint=f"docker secret create, or, to take the new content: warmd deploy {service.name}",
             )
     return replace(
         bundle, secrets=tuple(again[s["Name"]] if s["Name"] in missing else s for s in bundle.secrets)

@@ -70,7 +70,8 @@ async def observe(
     if not seen.deployed and history.last_good is None:
         volumes = tuple(v.name for v in await shop.swarm.volumes(service.stack))
     elif seen.deployed and owner is None:
-        down = live.down(history.live, seen)
+        # What somebody moved to another version may well have other services.
+        down = () if live.moved(history.last_good, seen) else live.down(history.live, seen)
         if not down:
             well = await probe(service, shop, seen)
             changed = await changes(service, shop, history, seen, catalog)
@@ -113,8 +114,7 @@ async def changes(
     rendering depends on. Only where one differs are specs read back or rendered.
     """
     good = history.last_good
-    running = live.running(good, seen)
-    if good is None or (running is not None and not running.same_as(good.version)):
+    if good is None or live.moved(good, seen):
         return ()
     found: list[str] = []
     if live.suspects(history.live, seen):

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from warmd.core import gate, specdiff, status
 from warmd.core import history as h
+from warmd.core.coverage import Cover, cover
 from warmd.core.gate import Action, Candidate, View
 from warmd.core.history import Approval
 from warmd.core.machine import State
@@ -181,7 +182,9 @@ class Operations:
         outage: Outage | None = None
         if kind is not None:
             copy = self._service.copy and kind is Kind.UPGRADE
-            volumes = await self._volumes() if copy else ()
+            covered = await self._covered() if copy else Cover((), (), ())
+            volumes = covered.volumes
+            view = replace(view, warnings=(*view.warnings, *covered.refusals))
             shown, outage = self._steps(view, kind, target, copy=copy, volumes=volumes)
             outage = outage if not volumes else await self._outage(view, volumes)
             if target is not None and kind is Kind.UPGRADE:
@@ -195,7 +198,7 @@ class Operations:
         view = await self._view()
         self._ready(view)
         self._copies()
-        volumes = await self._volumes()
+        volumes = (await self._covered()).volumes
         shown, _ = self._steps(view, Kind.SNAPSHOT, None, copy=True, volumes=volumes)
         return self._preview(view, Kind.SNAPSHOT, shown, await self._outage(view, volumes))
 
@@ -298,12 +301,13 @@ class Operations:
             raise NotFound(f"{self._name}: {name} {what}", hint=f"warmd snapshots {self._name}")
         return found[0]
 
-    async def _volumes(self) -> tuple[str, ...]:
+    async def _covered(self) -> Cover:
+        """What a run would copy of what runs now, and why it would be refused."""
         mounts = await self._service.deployer.writable()
-        return tuple(dict.fromkeys(m.source for m in mounts if m.kind == "volume"))
+        return cover(mounts, stack=self._service.stack, exclude=self._service.exclude)
 
     async def _outage(self, view: View, volumes: tuple[str, ...]) -> Outage:
-        present = [v for v in await self._shop.swarm.volumes(self._service.stack) if v.name in volumes]
+        present = [v for v in await self._shop.swarm.volumes() if v.name in volumes]
         size = await self._service.snapshotter.measure(present)
         return expected_outage(view.history, copy=True, data_bytes=size)
 
@@ -336,7 +340,10 @@ class Operations:
         if good is None:
             return ()
         known = await bundles.fetch(self._shop, good.rendered or good.bundle)
-        now = (await bundles.render(self._service, target)).bundle
+        try:
+            now = (await bundles.render(self._service, target)).bundle
+        except Refused as error:
+            return (f"{target.version} can't be rendered: {error}",)
         return tuple(str(c) for c in specdiff.diff(unpinned(known), now))
 
 

@@ -132,7 +132,7 @@ class Effects:
                 if c.running and not c.service.startswith(f"{self._service.stack}_")
             ]
             if others:
-                who = ", ".join(c.service or c.id[:12] for c in others)
+                who = ", ".join(c.service or f"container {c.name or c.id[:12]}" for c in others)
                 raise Refused(
                     f"volume {volume.name} is also mounted by {who}, which would write on during the copy",
                     hint="stop it, or exclude the volume in snapshot.exclude",
@@ -276,12 +276,21 @@ class Effects:
         return labels | ({LABEL_VERSION: version} if version else {})
 
     async def _watch(self, run: Run) -> Window:
-        """Probe until the gate has an answer: the window if healthy or blind, else raises Unhealthy."""
+        """Probe until the gate has an answer: the window if healthy or blind, else raises Unhealthy.
+
+        While Docker can't be asked for the tasks, no other probe counts against the release; and what
+        Docker may have restarted meanwhile gets the whole window again.
+        """
         clock = self._shop.clock
         window = Window(self._service.gate, clock.now())
         told: Health | None = None
+        docker_gone = False
         while True:
-            probe = worst(await probe_once((self._service.tasks, *self._service.probers)))
+            tasks, *others = await probe_once((self._service.tasks, *self._service.probers))
+            was_gone, docker_gone = docker_gone, tasks.health is Health.INCONCLUSIVE
+            if was_gone and not docker_gone:
+                window = Window(self._service.gate, clock.now())
+            probe = tasks if docker_gone else worst((tasks, *others))
             window = window.see(probe, clock.now())
             if probe.health is not told:
                 told = probe.health

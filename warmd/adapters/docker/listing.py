@@ -90,6 +90,7 @@ def container(inspected: Object) -> Container:
             for mount in inspected.get("Mounts") or ()
             if mount.get("Type") == "volume" and mount.get("Name")
         ),
+        name=(inspected.get("Name") or "").lstrip("/"),
     )
 
 

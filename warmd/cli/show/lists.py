@@ -39,7 +39,7 @@ def _details(body: Answer) -> list[str]:
     return [
         text
         for text in str(body.get("detail") or "").splitlines()
-        if text.partition(": ")[2] not in body["summary"]
+        if (text.partition(": ")[2] or text) not in body["summary"]
     ]
 
 

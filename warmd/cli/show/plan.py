@@ -39,6 +39,8 @@ def plan(answer: Answer, *, to: Console | None = None, now: datetime | None = No
     tell(to, f"health   {answer['health']}", indent=2, hang=9)
     for held in answer["held"]:
         tell(to, "held     ", word(held, "yellow"), indent=2, hang=9)
+    for odd in answer.get("warnings", ()):
+        tell(to, "odd      ", word(odd, "yellow"), indent=2, hang=9)
     _releases(to, answer, now)
     _changes(to, answer)
     _steps(to, answer)
