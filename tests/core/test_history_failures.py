@@ -111,14 +111,24 @@ def test_a_retried_rollback_without_data_stops_nothing(stuck_in: State) -> None:
 
 @pytest.mark.parametrize(
     "way",
-    [(*STRAIGHT[:-1],), STRAIGHT, (*STOPPED, S.RESTARTING), (*STOPPED, S.RESTARTING, S.REVIVING)],
-    ids=["deploying", "gating", "restarting", "reviving"],
+    [(*STRAIGHT[:-1],), STRAIGHT],
+    ids=["deploying", "gating"],
 )
 def test_any_other_stuck_run_is_forgotten_by_a_retry(way: tuple[State, ...]) -> None:
     story = Story().gets_stuck(plan(), *way)
     history = story.tell(h.retry(story.now, uid=0)).history
     assert (history.run, dict(history.failures)) == (None, {})
     assert [run.state for run in history.runs] == [S.STUCK]
+
+
+@pytest.mark.parametrize(
+    "last", [(S.RESTARTING,), (S.RESTARTING, S.REVIVING)], ids=["restarting", "reviving"]
+)
+def test_a_retried_start_of_the_old_version_is_tried_again(last: tuple[State, ...]) -> None:
+    story = Story().gets_stuck(plan(), *STOPPED, *last)
+    history = story.tell(h.retry(story.now, uid=0)).history
+    assert history.unfinished is not None
+    assert (history.unfinished.state, history.runs) == (S.RESTARTING, ())
 
 
 def test_a_retry_leaves_an_unfinished_run_alone() -> None:

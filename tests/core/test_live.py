@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.core.building import NOW
-from warmd.core.live import down, mark, marks, running, suspects
+from warmd.core.live import down, mark, marks, moved, running, suspects
 from warmd.core.model import LastGood, ServiceSeen, StackSeen
 from warmd.core.versions import Version
 
@@ -146,6 +146,9 @@ def test_which_version_runs(
         last = LastGood(Version.of(version) if version else None, "blob", NOW, "adopted", said=said)
     found = running(last, stack(service(labels=labels)))
     assert (found.text if found else None) == runs
+    # Somebody else's deploy, exactly where a version is known and it is not the one that was good.
+    there = last is not None and found is not None
+    assert moved(last, stack(service(labels=labels))) == (there and runs == "1.1.0")
 
 
 def test_nothing_runs_where_nothing_is_deployed() -> None:

@@ -144,8 +144,11 @@ def test_outage(stopped: int | None, deployed: int | None, healthy: int | None, 
 
 @pytest.mark.parametrize("state", State)
 def test_only_a_stuck_run_can_go_on_rolling_back_and_only_from_a_rollback(state: State) -> None:
-    assert not Run(plan(), NOW, state).can_retry_rollback
-    assert Run(plan(), NOW, State.STUCK, stuck_in=state).can_retry_rollback == (state in ROLLBACK)
+    assert Run(plan(), NOW, state).way_on is None
+    on = {State.RESTARTING: Event.RESTART, State.REVIVING: Event.RESTART} | dict.fromkeys(
+        ROLLBACK, Event.REVERT
+    )
+    assert Run(plan(), NOW, State.STUCK, stuck_in=state).way_on == on.get(state)
 
 
 def test_a_rollback_deploys_what_ran_and_a_restore_what_the_snapshot_holds() -> None:

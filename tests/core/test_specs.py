@@ -398,6 +398,13 @@ def lines(old: Bundle, new: Bundle) -> list[str]:
 
 
 class TestDiff:
+    def test_an_image_is_said_once(self) -> None:
+        old, new = (
+            spec(image=f"app:{tag}", Labels={LABEL_STACK: "shop", "com.docker.stack.image": f"app:{tag}"})
+            for tag in ("1.0", "1.1")
+        )
+        assert lines(bundle(old), bundle(new)) == ["app: image 1.0 -> 1.1"]
+
     def test_reads_like_what_a_person_changed(self) -> None:
         old = spec(
             container={

@@ -168,10 +168,10 @@ class Demo:
 
     def ending(self) -> None:
         self.stage.act("8. How things stand")
-        self.warmd.run("status")
         self.warmd.run("history", SERVICE)
         self.warmd.run("snapshots", SERVICE)
         self.warmd.run("alerts")
+        self.warmd.run("status")
 
 
 def _run(run: dict[str, Any]) -> tuple[str, str]:

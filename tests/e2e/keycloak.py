@@ -299,7 +299,7 @@ class Run:
 
     def ending(self) -> None:
         self.stage.act("7. How things stand")
-        for verb in (("status",), ("history", SERVICE), ("snapshots", SERVICE), ("alerts",)):
+        for verb in (("history", SERVICE), ("snapshots", SERVICE), ("alerts",), ("status",)):
             self.warmd.run(*verb)
 
 

@@ -1,4 +1,4 @@
-"""The daemon as those around it see it: it works by itself, tells what it does, listens, and leaves."""
+"""The daemon as those around it see it: it works by itself, tells what it does, and listens."""
 
 from __future__ import annotations
 
@@ -22,8 +22,6 @@ from tests.upstream import silent
 
 #: Somebody who is neither root nor warmd.
 NOBODY = 65534
-#: Compressing random data this hard takes several seconds per 16 MiB: a copy that doesn't end soon.
-SLOW_COPY = '{ kind = "archive", level = 19 }'
 
 
 @pytest.fixture
@@ -58,27 +56,16 @@ def at(line: dict[str, Any]) -> float:
     return datetime.fromisoformat(line["at"]).timestamp()
 
 
-def committed(world: World, version: str, *, on: World | None = None) -> None:
-    """Wait until the daemon of ``on`` has committed a version of the world's service."""
-    on = on or world
-    world.wait(
-        lambda: on.told("run.committed", service=world.name, version=version),
-        f"{world.name} {version} is committed",
-        90,
-    )
-    assert world.serves(version.partition("+")[2])
-
-
 # --- by itself -----------------------------------------------------------------------------------
 
 
 def test_deploys_and_upgrades_by_itself_and_logs_json(world: World) -> None:
     world.publish("1.0.0+1.0.0")
     with world.running():
-        committed(world, "1.0.0+1.0.0")
+        world.committed("1.0.0+1.0.0")
         world.write_note("kept")
         world.publish("1.1.0+1.1.0")
-        committed(world, "1.1.0+1.1.0")
+        world.committed("1.1.0+1.1.0")
         seen = (world.state / "heartbeat").stat().st_mtime_ns
         world.wait(lambda: (world.state / "heartbeat").stat().st_mtime_ns > seen, "the next look's heartbeat")
     assert "kept" in world.notes
@@ -121,13 +108,13 @@ def test_a_hangup_looks_at_everything_now(world: World) -> None:
     world.write_config()
     world.publish("1.0.0+1.0.0")
     with world.running() as daemon:
-        committed(world, "1.0.0+1.0.0")
+        world.committed("1.0.0+1.0.0")
         world.publish("1.1.0+1.1.0")
         asked = time.time()
         daemon.send_signal(signal.SIGHUP)
         world.wait(lambda: world.told("run.planned", target="1.1.0+1.1.0"), "the upgrade begins")
         took = at(world.told("run.planned", target="1.1.0+1.1.0")[0]) - asked
-        committed(world, "1.1.0+1.1.0")
+        world.committed("1.1.0+1.1.0")
     assert took < 5, f"{took:.2f} s"
 
 
@@ -136,7 +123,7 @@ def test_an_event_of_docker_wakes_the_worker(world: World) -> None:
     world.write_config()
     world.publish("1.0.0+1.0.0")
     with world.running():
-        committed(world, "1.0.0+1.0.0")
+        world.committed("1.0.0+1.0.0")
         world.wait(lambda: quiet_for(world, 3.0), "the events of the deploy are over")
         world.lab.docker("service", "scale", "--detach", f"{world.stack}_app=0")
         asked = time.time()
@@ -157,7 +144,7 @@ def quiet_for(world: World, seconds: float) -> bool:
 def test_only_one_daemon_a_state_dir_and_one_installation_a_stack(world: World) -> None:
     world.publish("1.0.0+1.0.0")
     with world.running() as daemon:
-        committed(world, "1.0.0+1.0.0")
+        world.committed("1.0.0+1.0.0")
         second = world.warmd("run", check=8)
         assert f"pid {daemon.pid}" in second.err
         assert str(world.state) in second.err
@@ -182,7 +169,7 @@ def test_verbs_talk_to_the_daemon(world: World) -> None:
     world.write_config()
     world.publish("1.0.0+1.0.0")
     with world.running():
-        committed(world, "1.0.0+1.0.0")
+        world.committed("1.0.0+1.0.0")
         world.wait(lambda: world.told("look.decided", decision="noop-healthy"), "the look after the run")
         world.publish("1.1.0+1.1.0", notes="Do read this.")
         held = world.warmd("reconcile", "app", "--json").json[0]
@@ -197,7 +184,7 @@ def test_verbs_talk_to_the_daemon(world: World) -> None:
         paused = world.warmd("reconcile", "app", "--json").json[0]
         assert (paused["decision"], paused["paused"], paused["ran"]) == ("held-paused", True, None)
         world.warmd("resume", "app")
-        committed(world, "1.1.0+1.1.0")  # by itself: nobody should have to wait for the next look
+        world.committed("1.1.0+1.1.0")  # by itself: nobody should have to wait for the next look
         assert world.history()["approvals"] == [], "the approval is used up"
         assert [r["to_version"] for r in world.history()["runs"]] == ["1.0.0+1.0.0", "1.1.0+1.1.0"]
         assert len(world.warmd("snapshots", "app", "--json").json) == 1
@@ -226,7 +213,7 @@ def test_another_user_may_look_but_not_act(world: World, open_folder: Path) -> N
         )
 
     with world.running():
-        committed(world, "1.0.0+1.0.0")
+        world.committed("1.0.0+1.0.0")
         denied = as_nobody("status")
         assert (denied.returncode, "sudo" in denied.stderr) == (7, True), denied
         os.chown(world.state / "control.sock", -1, NOBODY)
@@ -246,7 +233,7 @@ def test_verbs_during_a_run(world: World) -> None:
     world.write_config()
     world.publish("1.0.0+1.0.0")
     with world.running():
-        committed(world, "1.0.0+1.0.0")
+        world.committed("1.0.0+1.0.0")
         world.write_note("precious")
         before = world.get("/data")
         world.publish("1.1.0+1.1.0", delay=300)
@@ -284,15 +271,15 @@ def test_one_that_hangs_or_fails_delays_nobody(world: World, another: Callable[[
         world.config.write_text(told)
         world.publish("1.0.0+1.0.0")
         with world.running() as daemon:
-            committed(world, "1.0.0+1.0.0")
+            world.committed("1.0.0+1.0.0")
             world.publish("1.1.0+1.1.0")
-            committed(world, "1.1.0+1.1.0")
+            world.committed("1.1.0+1.1.0")
             began = time.monotonic()
             rows = {row["service"]: row for row in world.warmd("status", "--json").json}
             assert time.monotonic() - began < 10, "nobody waits for what hangs"
             assert rows["app"]["current"] == "1.1.0+1.1.0"
             assert {rows["sick"]["decision"], rows["deaf"]["decision"]} == {"not-looked-yet"}
-            assert rows["gone"]["alerts"] == ["source-unreachable", "held-nothing-published"] or rows["gone"]
+            assert "source-unreachable" in rows["gone"]["alerts"]
             daemon.send_signal(signal.SIGTERM)
             assert daemon.wait(5) == 0, "nor does leaving"
 
@@ -307,113 +294,14 @@ def test_no_more_services_change_at_once_than_allowed(
         each.publish("1.0.0+1.0.0")
     with world.running() as daemon:
         for each in (world, other):
-            committed(each, "1.0.0+1.0.0", on=world)
+            world.committed("1.0.0+1.0.0", of=each)
         for each in (world, other):
             each.publish("1.1.0+1.1.0")
         daemon.send_signal(signal.SIGHUP)
         for each in (world, other):
-            committed(each, "1.1.0+1.1.0", on=world)
+            world.committed("1.1.0+1.1.0", of=each)
         runs = [world.warmd("history", each.name, "--json").json["runs"][-1] for each in (world, other)]
     first, second = sorted(
         (datetime.fromisoformat(run["started"]), datetime.fromisoformat(run["ended"])) for run in runs
     )
     assert (first[1] <= second[0]) == (slots == 1), (first, second)
-
-
-# --- leaving -------------------------------------------------------------------------------------
-
-
-def begin_long_copy(world: World, mebibytes: int) -> None:
-    """A service with much data has a new version, and its copy is under way."""
-    world.snapshot = SLOW_COPY
-    world.write_config()
-    with (world.volume / "big").open("wb") as big:
-        for _ in range(mebibytes):
-            big.write(os.urandom(1 << 20))
-    world.publish("1.1.0+1.1.0")
-
-
-@pytest.mark.parametrize(
-    "ends",
-    [[signal.SIGTERM], [signal.SIGTERM, signal.SIGTERM], [signal.SIGINT]],
-    ids=["term", "twice", "int"],
-)
-def test_leaves_at_once_when_idle(world: World, ends: list[signal.Signals]) -> None:
-    with world.running() as daemon:
-        world.wait(lambda: world.told("look.decided"), "the first look")
-        for number in ends:
-            daemon.send_signal(number)
-        assert daemon.wait(5) == 0
-    assert world.log[-1]["event"] == "daemon.stopped"
-    assert not (world.state / "control.sock").exists()
-
-
-def test_leaves_in_the_middle_of_a_long_copy_with_the_service_up(world: World) -> None:
-    world.publish("1.0.0+1.0.0")
-    world.up()
-    begin_long_copy(world, 96)
-    data = world.get("/data")
-    with world.running() as daemon:
-        world.wait(lambda: world.told("run.capturing"), "the copy")
-        time.sleep(1)  # well into it: it takes ten times as long
-        assert not world.told("run.sealing")
-        began = time.monotonic()
-        daemon.send_signal(signal.SIGTERM)
-        time.sleep(0.2)
-        daemon.send_signal(signal.SIGTERM)  # by somebody who can't wait
-        assert daemon.wait(30) == 0
-        took = time.monotonic() - began
-    assert took < 30, f"{took:.1f} s"
-    world.wait(lambda: world.serves("1.0.0"), "the old version is back without warmd", 15)
-    assert world.get("/data") == data
-    assert world.alerts() == [], "whoever stops warmd need not be told of it"
-
-    world.snapshot = '{ kind = "archive" }'
-    world.write_config()
-    with world.running():
-        committed(world, "1.1.0+1.1.0")
-    runs = world.history()["runs"]
-    assert [r["state"] for r in runs] == ["committed", "interrupted", "committed"]
-    assert len(world.warmd("snapshots", "app", "--json").json) == 1, "half a copy is none"
-
-
-def test_leaves_during_the_gate_and_the_next_start_commits(world: World) -> None:
-    world.gate = world.gate.replace("1s", "4s")
-    world.write_config()
-    world.publish("1.0.0+1.0.0")
-    world.up()
-    world.publish("1.1.0+1.1.0")
-    with world.running() as daemon:
-        world.wait(lambda: world.told("run.gating", version="1.1.0+1.1.0"), "the gate")
-        world.wait(lambda: world.serves("1.1.0"), "the new version")
-        began = time.monotonic()
-        daemon.send_signal(signal.SIGINT)
-        assert daemon.wait(10) == 0
-        took = time.monotonic() - began
-    assert took < 5, f"{took:.1f} s"
-    new = world.running_tasks()
-    with world.running():
-        committed(world, "1.1.0+1.1.0")
-    assert world.running_tasks() == new, "it goes on where it was"
-    assert len(world.history()["runs"]) == 2
-
-
-@pytest.mark.parametrize("state", ["capturing", "gating"])
-def test_goes_on_after_it_was_killed(world: World, state: str) -> None:
-    world.publish("1.0.0+1.0.0")
-    world.up()
-    world.write_note("kept")
-    if state == "capturing":
-        begin_long_copy(world, 24)
-    else:
-        world.publish("1.1.0+1.1.0")
-    with world.running() as daemon:
-        world.wait(lambda: world.told(f"run.{state}", version="1.1.0+1.1.0"), state)
-        daemon.kill()
-        daemon.wait(5)
-    world.snapshot = '{ kind = "archive" }'
-    world.write_config()
-    with world.running():
-        committed(world, "1.1.0+1.1.0")
-    assert len(world.history()["runs"]) == 2, "the same run went on"
-    assert "kept" in world.notes

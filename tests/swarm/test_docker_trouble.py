@@ -45,13 +45,20 @@ def test_waits_for_docker_and_tells_after_three_tries(world: World) -> None:
         assert len(world.alerts()) == 1, "and opens no second alert"
         world.lab.restart_dockerd()
         world.wait(lambda: world.open_alerts() == set(), "the alert is resolved")
-        world.wait(lambda: world.told("run.committed"), "and warmd goes on")
+        world.committed("1.0.0+1.0.0")
+        world.wait(lambda: world.told("look.recovered"), "which it says")
     assert world.serves("1.0.0")
-    assert world.told("look.recovered")
 
 
-@pytest.mark.parametrize("kill", [False, True], ids=["stopped", "killed"])
-@pytest.mark.parametrize("state", ["stopping", "deploying", "gating"])
+@pytest.mark.parametrize(
+    ("state", "kill"),
+    [
+        pytest.param("stopping", True, id="stopping-killed"),
+        pytest.param("deploying", True, id="deploying-killed"),
+        pytest.param("gating", True, id="gating-killed"),
+        pytest.param("gating", False, id="gating-stopped"),
+    ],
+)
 def test_a_restart_of_dockerd_during_an_upgrade_is_not_the_releases_fault(
     world: World, state: str, kill: bool
 ) -> None:
@@ -62,7 +69,7 @@ def test_a_restart_of_dockerd_during_an_upgrade_is_not_the_releases_fault(
     with world.running():
         world.wait(lambda: world.told(f"run.{state}", version="1.1.0+1.1.0"), state)
         world.lab.restart_dockerd(kill=kill)
-        world.wait(lambda: world.told("run.committed", version="1.1.0+1.1.0"), "it is committed", 90)
+        world.committed("1.1.0+1.1.0")
     assert world.serves("1.1.0")
     assert "precious" in world.notes
     assert [r["state"] for r in world.history()["runs"]] == ["committed", "committed"]
@@ -82,7 +89,7 @@ def test_dockerd_down_for_longer_than_the_gate_lasts(world: World) -> None:
         world.wait(lambda: ("stuck", "1.1.0+1.1.0") in world.open_alerts(), "somebody is told")
         assert not world.told("run.halting"), "who can't look doesn't judge"
         world.lab.restart_dockerd()
-        world.wait(lambda: world.told("run.committed", version="1.1.0+1.1.0"), "it is committed", 90)
+        world.committed("1.1.0+1.1.0")
         world.wait(lambda: world.open_alerts() == set(), "and the alert is over")
     assert world.serves("1.1.0")
 
@@ -100,7 +107,7 @@ def test_leaves_while_docker_is_gone_in_the_middle_of_a_run(world: World) -> Non
         assert time.monotonic() - began < 10
     world.lab.restart_dockerd()
     with world.running():
-        world.wait(lambda: world.told("run.committed", version="1.1.0+1.1.0"), "the next start commits")
+        world.committed("1.1.0+1.1.0")
 
 
 def test_a_docker_socket_that_hangs_stops_neither_answers_nor_leaving(world: World) -> None:
@@ -127,6 +134,6 @@ def test_an_engine_that_is_no_manager(tmp_path: Path) -> None:
             world.wait(lambda: world.open_alerts() == {("docker-unreachable", None)}, "the alert")
             assert "docker swarm init" in world.alert("docker-unreachable")["detail"]
             lab.docker("swarm", "init", "--advertise-addr", "127.0.0.1")
-            world.wait(lambda: world.told("run.committed"), "warmd goes on")
+            world.committed("1.0.0+1.0.0")
             world.wait(lambda: world.open_alerts() == set(), "the alert is resolved")
         assert world.serves("1.0.0")

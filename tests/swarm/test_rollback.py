@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Literal
-
 import pytest
 
 from tests.lab import Lab
+from tests.lab.warmapp import Bad
 from tests.swarm.passing import Passing, passing, states
 from tests.swarm.world import World
 
@@ -71,9 +70,9 @@ def remove_volume(world: World, name: str) -> None:
     world.lab.docker("volume", "rm", f"{world.stack}_{name}")
 
 
-def with_side(world: World, app: str, **bad: Literal["crash", "never-healthy"]) -> str:
+def with_side(world: World, app: str, *, bad: Bad | None = None) -> str:
     """A compose text with a second service that has a volume of its own."""
-    compose = world.compose(world.lab.warm_app(app, **bad))
+    compose = world.compose(world.lab.warm_app(app, bad=bad))
     side = SIDE.format(image=world.lab.warm_app(app, repo="warm-side"))
     compose = compose.replace("\nnetworks:\n", f"\n{side}networks:\n")
     return compose.replace("volumes:\n  data: {}\n", "volumes:\n  data: {}\n  more: {}\n")
@@ -81,7 +80,7 @@ def with_side(world: World, app: str, **bad: Literal["crash", "never-healthy"]) 
 
 @pytest.mark.parametrize("bad", ["crash", "never-healthy"])
 def test_version_and_data_of_all_volumes_go_back_together(
-    lab: Lab, tmp_path: Path, stack_name: str, bad: Literal["crash", "never-healthy"]
+    lab: Lab, tmp_path: Path, stack_name: str, bad: Bad
 ) -> None:
     world = World(lab, tmp_path, stack_name, gate=GATE)
     world.publish(OLD, compose=with_side(world, "1.0.0"))

@@ -208,6 +208,16 @@ policy = {{ {self.policy} }}
             return False
         return answer.is_success and answer.json()["version"] == version
 
+    def committed(self, version: str, *, of: World | None = None) -> None:
+        """Wait until the daemon has committed a version, of this service or a neighbour's."""
+        of = of or self
+        self.wait(
+            lambda: self.told("run.committed", service=of.name, version=version),
+            f"{of.name} {version} is committed",
+            90,
+        )
+        assert of.serves(version.partition("+")[2])
+
     def write_note(self, text: str) -> None:
         httpx.post(f"{self.url}/notes", content=f"{text}\n", timeout=5).raise_for_status()
 
@@ -267,9 +277,11 @@ policy = {{ {self.policy} }}
         seen: dict[str, dict[str, Any]] = {a["fingerprint"]: a for a in self.alerts()}
         return {(a["kind"], a["candidate"]) for a in seen.values() if a["state"] == "open"}
 
-    def wait(self, condition: Callable[[], object], what: str, deadline: float = 60) -> None:
+    def wait(
+        self, condition: Callable[[], object], what: str, deadline: float = 60, *, pause: float = 0.1
+    ) -> None:
         end = time.monotonic() + deadline
         while not condition():
             if time.monotonic() > end:
                 raise AssertionError(f"not within {deadline} s: {what}")
-            time.sleep(0.1)
+            time.sleep(pause)

@@ -28,7 +28,7 @@ def verb(service: ServiceName, config: ConfigPath = CONFIG, yes: Yes = False, as
     else:
         show.ran(answer["run"], service)
     # What was asked for is that it ends without its aim: that is fine, unless it got stuck.
-    return 0 if answer["code"] == 4 else int(answer["code"])
+    return 0 if answer["code"] in (4, 7) else int(answer["code"])
 
 
 def _what(service: str, run: dict[str, Any]) -> tuple[str, str]:

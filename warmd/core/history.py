@@ -361,16 +361,12 @@ def _retry(history: History, record: Record) -> History:
     run = history.stuck
     if run is None:
         return history
-    if not run.can_retry_rollback:
+    if run.way_on is None:
         return replace(history, run=None)  # forgotten: the next look begins anew
     others = tuple(r for r in history.runs if r.plan.id != run.plan.id)
-    return replace(history, run=_rolling_back(run, record.at), runs=others)
-
-
-def _rolling_back(run: Run, at: datetime) -> Run:
-    """A stuck rollback that goes on, from its first step."""
-    state = advance(run.state, Event.RETRY if run.snapshot else Event.REVERT)
-    return replace(run, state=state, entered=at, states=(*run.states, (state, at)), stuck_in=None)
+    state, at = advance(run.state, run.way_on), record.at
+    run = replace(run, state=state, entered=at, states=(*run.states, (state, at)), stuck_in=None)
+    return replace(history, run=run, runs=others)
 
 
 def _paused(history: History, record: Record) -> History:

@@ -55,6 +55,7 @@ class Event(StrEnum):
     RECOVER = "recover"  # put version and data back
     REVERT = "revert"  # put the version back; there is no data
     GIVE_UP = "give-up"
+    RESTART = "restart"  # a person asked for the old version's start to be tried again
     RETRY = "retry"  # a person asked for a stuck rollback to go on
 
 
@@ -137,9 +138,13 @@ TABLE: Mapping[State, Mapping[Event, State]] = MappingProxyType(
             Event.BLIND: State.REGATING,
             Event.FAILED: State.STUCK,
         },
-        # A person may ask for a rollback that got stuck to be tried again, with the data or, where
-        # there is none, without; nothing else leaves.
-        State.STUCK: {Event.RETRY: State.HALTING, Event.REVERT: State.REDEPLOYING},
+        # A person may ask for a way back that got stuck to be tried again: a rollback with the data
+        # or, where there is none, without; a restart of the old version. Nothing else leaves.
+        State.STUCK: {
+            Event.RETRY: State.HALTING,
+            Event.REVERT: State.REDEPLOYING,
+            Event.RESTART: State.RESTARTING,
+        },
         **{state: {} for state in _FINAL},
     }
 )

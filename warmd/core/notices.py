@@ -171,7 +171,7 @@ def _ways_out(run: Run, service: str) -> list[str]:
     ways = [f"warmd adopt {service}"]
     # After any other failure to go back, the new version still runs: forgetting the run mends nothing.
     mendable = run.plan.kind in (Kind.COLD_DEPLOY, Kind.REPAIR) or run.stuck_in in REVIVAL
-    if mendable or run.can_retry_rollback:
+    if mendable or run.way_on is not None:
         ways.insert(0, f"warmd retry {service}")
     if run.snapshot:
         ways.append(f"warmd restore {service} {run.snapshot.id}")

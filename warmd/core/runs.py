@@ -108,8 +108,15 @@ class Run:
         return self.healthy_at - begun if begun and self.healthy_at else None
 
     @property
-    def can_retry_rollback(self) -> bool:
-        return self.state is State.STUCK and self.stuck_in in ROLLBACK
+    def way_on(self) -> Event | None:
+        """How a stuck run goes on when a person says retry; None where there is nothing to go on with."""
+        if self.state is not State.STUCK:
+            return None
+        if self.stuck_in in (State.RESTARTING, State.REVIVING):
+            return Event.RESTART
+        if self.stuck_in in ROLLBACK:
+            return Event.RETRY if self.snapshot else Event.REVERT
+        return None
 
     @property
     def blames(self) -> str | None:

@@ -151,7 +151,8 @@ class Runner:
             version=run.plan.to_version,
             **({"detail": done.detail} if done.detail else {}),
         )
-        return history.run if history.run is not None else history.runs[-1]
+        now_is = history.run  # not this one where it ended and another, stuck before it, is back
+        return now_is if now_is is not None and now_is.plan.id == run.plan.id else history.runs[-1]
 
     async def _step(self, effects: Effects, run: Run) -> Done | None:
         """One effect and what it led to; None where the run is to be left as it is."""
@@ -219,8 +220,9 @@ class Runner:
 
     async def _prune(self, run: Run) -> None:
         """Retention: the newest stay, and what a rollback may still need."""
-        needed = {run.snapshot.id} if run.snapshot and run.plan.kind is not Kind.RESTORE else set()
+        runs = (run if run.plan.kind is not Kind.RESTORE else None, self._ledger.history.stuck)
+        needed = frozenset(r.snapshot.id for r in runs if r is not None and r.snapshot is not None)
         try:
-            await self._service.snapshotter.prune(keep=self._service.keep, needed=frozenset(needed))
+            await self._service.snapshotter.prune(keep=self._service.keep, needed=needed)
         except WarmdError as error:
             log.warning("snapshot.not-pruned", service=self._service.name, why=str(error))
