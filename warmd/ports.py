@@ -108,6 +108,10 @@ class Swarm(Protocol):
         """Pull on this node; the image as ``name@sha256:…``. Raises Refused (no such image) or
         RegistryUnreachable."""
 
+    async def digest_of(self, image: str) -> str | None:
+        """The image on this node as ``name@sha256:…``, without asking a registry; None where it is not
+        here, or came from none."""
+
     async def image_config(self, image: str) -> Json | None:
         """The image's own ``Config`` (its declared Volumes among it), None where it is not here."""
 

@@ -161,9 +161,9 @@ class Demo:
 
         before_tasks = task_ids(self.lab, STACK)
         self.warmd.run("up", show=False)
-        self.stage.same(
-            "it is not tried again: not one task was created", task_ids(self.lab, STACK), before_tasks
-        )
+        decision = self.warmd.status(SERVICE)["decision"]
+        self.stage.same("it is not tried again: held-failed-before", decision, "held-failed-before")
+        self.stage.same("not one task was created", task_ids(self.lab, STACK), before_tasks)
         self.stage.same("and 1.2.0 still answers", self.running(), "1.2.0")
 
     def ending(self) -> None:

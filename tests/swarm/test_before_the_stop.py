@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab import Lab
+from tests.swarm.observer import deployed
 from tests.swarm.passing import passing, states
 from tests.swarm.world import World
 
@@ -64,11 +65,6 @@ def publish_settings(world: World, version: str, content: str, *, name: str = ""
 def new_version() -> str:
     number = next(_numbers)
     return f"1.{number}.0+1.{number}.0"
-
-
-def deployed(world: World) -> str:
-    """The version that the swarm says it runs."""
-    return str(world.specs()["app"]["Labels"]["warmd.version"])
 
 
 def publish_changed(world: World, version: str, old: str, new: str) -> None:

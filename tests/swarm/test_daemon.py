@@ -135,7 +135,8 @@ def test_an_event_of_docker_wakes_the_worker(world: World) -> None:
 
 def quiet_for(world: World, seconds: float) -> bool:
     """Whether no look was made for so long."""
-    return time.time() - (world.state / "heartbeat").stat().st_mtime > seconds
+    heartbeat = world.state / "heartbeat"
+    return heartbeat.exists() and time.time() - heartbeat.stat().st_mtime > seconds
 
 
 # --- one at a time -------------------------------------------------------------------------------

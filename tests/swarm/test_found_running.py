@@ -112,7 +112,7 @@ def test_a_stack_moved_by_hand_to_a_published_version_is_taken_over(world: World
     before = world.tasks()
     found = world.up()
     assert (found["decision"], found["last_good"], found["ran"]) == ("noop-healthy", "1.1.0+1.1.0", None)
-    assert world.tasks() == before
+    assert world.tasks() <= before, "no task is created"
     assert world.alerts() == []
     assert world.history()["last_good"]["how"] == "taken-over"
 

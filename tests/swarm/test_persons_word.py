@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab import Lab
+from tests.swarm.observer import checksum, deployed, replicas
 from tests.swarm.passing import journal, passing, states
 from tests.swarm.world import World
 
@@ -24,11 +25,6 @@ MIB = 2**20
 @pytest.fixture
 def world(lab: Lab, tmp_path: Path, stack_name: str) -> World:
     return World(lab, tmp_path, stack_name, gate=GATE)
-
-
-def deployed(world: World) -> str:
-    """The version that the swarm says it runs."""
-    return str(world.specs()["app"]["Labels"]["warmd.version"])
 
 
 def test_an_approval_is_for_what_was_read(world: World) -> None:
@@ -77,7 +73,7 @@ def test_pause_holds_what_is_new_and_the_file_stops_even_a_run_in_progress(world
     pause = world.state / "PAUSE"
     with passing(world) as pass_:
         pass_.reaches("stopping")
-        world.wait(lambda: world.specs()["app"]["Mode"]["Replicated"]["Replicas"] == 0, "the stop")
+        world.wait(lambda: replicas(world) == 0, "the stop")
         pause.touch()
         assert pass_.ends() == 6
     assert states(world)[-1] == "capturing", "what was being done is done; nothing more"
@@ -120,8 +116,9 @@ def test_abort_brings_the_old_version_back_from_wherever_the_run_is(world: World
     world.publish(OLD)
     world.up()
     world.write_note("precious")
-    (world.volume / "big").write_bytes(secrets.token_bytes(500 * MIB))
-    data, first_task = world.get("/data"), world.running_tasks()
+    # So that copying it takes seconds.
+    (world.volume / "big").write_bytes(secrets.token_bytes(400 * MIB))
+    data, first_task = checksum(world.volume), world.running_tasks()
 
     with world.running():
         with silent_registry(world.lab) as registry:
@@ -135,13 +132,13 @@ def test_abort_brings_the_old_version_back_from_wherever_the_run_is(world: World
             world.publish(version)
             reaches(world, version, state)
             assert abort(world) == "interrupted"
-            assert (deployed(world), world.get("/data")) == (OLD, data)
+            assert (deployed(world), checksum(world.volume)) == (OLD, data)
 
         world.publish("1.4.0+1.4.0", bad="never-healthy")
         reaches(world, "1.4.0+1.4.0", "gating")
         world.wait(lambda: world.schema == "1.4.0", "the migration")
         assert abort(world) == "rolled-back"
-        assert (deployed(world), world.get("/data")) == (OLD, data)
+        assert (deployed(world), checksum(world.volume)) == (OLD, data)
         failed = {f["version"]: f["outcome"] for f in world.history()["failures"]}
         assert failed == {
             NEW: "failed-unchanged",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
+
 import pytest
 
 from tests.lab import Lab
 from tests.lab.warmapp import Bad
+from tests.swarm.observer import checksum, deployed, replicas
 from tests.swarm.passing import Passing, passing, states
 from tests.swarm.world import World
 
@@ -35,25 +36,9 @@ def world(lab: Lab, tmp_path: Path, stack_name: str) -> World:
     return world
 
 
-def checksum(folder: Path) -> str:
-    """SHA-256 over the names and contents of all files below ``folder``."""
-    files = sorted(p for p in folder.rglob("*") if p.is_file())
-    parts = [f"{p.relative_to(folder)} {hashlib.sha256(p.read_bytes()).hexdigest()}" for p in files]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
-
-
 def volume(world: World, name: str) -> Path:
     shown = world.lab.docker("volume", "inspect", "--format", "{{.Mountpoint}}", f"{world.stack}_{name}")
     return Path(shown)
-
-
-def deployed(world: World) -> str:
-    """The version that the swarm says it runs."""
-    return str(world.specs()["app"]["Labels"]["warmd.version"])
-
-
-def replicas(world: World) -> int:
-    return int(world.specs()["app"]["Mode"]["Replicated"]["Replicas"])
 
 
 def in_quarantine(world: World, name: str) -> list[Path]:

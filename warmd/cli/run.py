@@ -34,7 +34,18 @@ async def _run(settings: Any, offline: bool) -> None:
             supervisor = app.supervisor()
             desk = app.desk(supervisor)
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(supervisor.signals)
+                tasks.start_soon(_listen, supervisor)
                 await tasks.start(control.serve, desk, settings.daemon.control_socket)
                 await supervisor.run()
                 tasks.cancel_scope.cancel()
+
+
+async def _listen(supervisor: Any) -> None:
+    """Signals, while the daemon runs. A second one, meant to hurry it up, must not kill it at the exit."""
+    import signal
+
+    try:
+        await supervisor.signals()
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)

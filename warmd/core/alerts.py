@@ -56,6 +56,7 @@ class Kind(StrEnum):
     DOCKER_UNREACHABLE = "docker-unreachable"
     CONFIG_INVALID = "config-invalid"
     JOURNAL_DAMAGED = "journal-damaged"
+    LOOK_FAILED = "look-failed"
 
 
 class Severity(StrEnum):

@@ -8,6 +8,7 @@ decision to stay; holds of higher releases are kept beside an upgrade to a lower
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -43,14 +44,23 @@ class Action(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Marks:
+    """What last good is compared with cheaply: a mark a service, and the hash of rendering's inputs."""
+
+    live: Mapping[str, str]
+    inputs: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class View:
     """All that a decision is made from.
 
     ``running`` is the version that the stack's labels name (``running_text`` as they have it),
     ``down`` the services that last good has and that are missing or scaled to zero, ``changed``
     readable differences between what runs (or would be rendered now) and last good, ``data`` the
-    stack's volumes, ``owner`` another installation's id where its label stands on the stack.
-    ``warnings`` and ``seen`` are for people: what is odd but holds nothing, and the stack as listed.
+    stack's volumes, ``owner`` another installation's id where its label stands on the stack, ``ours``
+    whether our own does. ``marks`` are new ones for the journal. ``warnings`` and ``seen`` are for
+    people: what is odd but holds nothing, and the stack as listed.
     """
 
     catalog: Catalog
@@ -62,6 +72,7 @@ class View:
     running: Version | None = None
     running_text: str | None = None
     owner: str | None = None
+    ours: bool = False
     down: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
     data: tuple[str, ...] = ()
@@ -69,6 +80,7 @@ class View:
     forced: bool = False
     warnings: tuple[str, ...] = ()
     seen: StackSeen | None = None
+    marks: Marks | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +125,10 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What to do, what it is called, why, and everything that was weighed."""
+    """What to do, what it is called, why, and everything that was weighed.
+
+    ``judged``: the releases were; where they were not, nothing is known of what was held before.
+    """
 
     action: Action
     name: str
@@ -122,6 +137,7 @@ class Decision:
     approval: Approval | None = None
     candidates: tuple[Candidate, ...] = ()
     held: tuple[Held, ...] = ()
+    judged: bool = False
 
 
 def binding(path: tuple[Release, ...]) -> str:
@@ -176,8 +192,15 @@ def decide(view: View) -> Decision:
     if decision:
         return decision
     good = view.history.last_good
-    candidates = judge(view, view.running or (good.version if good else None))
-    return _at_moment(view, _choose(view, candidates))
+    current = view.running or (good.version if good else None)
+    if current is None:
+        return _stay(UNKNOWN_CURRENT, "which version runs is not known")
+    return replace(_at_moment(view, _choose(view, judge(view, current))), judged=_answered(view))
+
+
+def _answered(view: View) -> bool:
+    """Whether the source has ever said what is published: an empty catalogue in trouble says nothing."""
+    return bool(view.catalog.releases) or view.catalog.trouble is None
 
 
 def _stay(name: str, reason: str, *, release: Release | None = None) -> Decision:
@@ -205,6 +228,10 @@ def _not_deployed(view: View) -> Decision:
     if view.data:
         names = ", ".join(view.data)
         return _stay(DATA_WITHOUT_VERSION, f"no version is known for the data in {names}")
+    return _cold_deploy(view)
+
+
+def _cold_deploy(view: View) -> Decision:
     candidates = judge(view, None)
     if not candidates:
         return _stay(NOTHING_PUBLISHED, view.catalog.trouble or "the source has no release")
@@ -217,21 +244,30 @@ def _not_deployed(view: View) -> Decision:
     wait = _wait(view, best.release)
     if wait:
         return replace(wait, candidates=candidates)
-    reason = f"nothing runs; {best.release.version} is the highest that may"
+    reason = f"{best.release.version} is the highest that may be deployed first"
     return Decision(Action.COLD_DEPLOY, "cold-deploy", reason, best.release, best.approved, candidates)
 
 
 def _drifted(view: View, down: tuple[str, ...]) -> Decision:
     """Something of last good is missing or at zero: alert now, repair later."""
     what = f"{', '.join(down)} missing or scaled to zero"
+    drift = (Held(DRIFT, what),)
     if view.paused:
-        return replace(_stay(PAUSED, view.paused), held=(Held(DRIFT, what),))
+        return replace(_stay(PAUSED, view.paused), held=drift)
     since = view.history.drift_since or view.now
     good = view.history.last_good
+    if view.changed:
+        changed = Held(CONFIG_DRIFT, "; ".join(view.changed))
+        return replace(
+            _stay(DRIFT, f"{what}; not repaired, because {changed.reason}"), held=(*drift, changed)
+        )
     if view.now - since < view.policy.repair_after:
         return _stay(DRIFT, what)
-    drift = (Held(DRIFT, what),)
     version = good.version if good else None
+    data_of = Version.parse(view.history.data_of or "")
+    if data_of is not None and not data_of.same_as(version):
+        reason = f"{what}; the data was last worked on by {data_of}, and last good is {version}"
+        return replace(_stay(UNKNOWN_CURRENT, reason), held=(*drift, Held(UNKNOWN_CURRENT, reason)))
     if too_soon := _too_soon(view, version):
         return Decision(Action.STAY, FAILED_UNCHANGED, too_soon, held=drift)
     target = view.catalog.find(version)
@@ -241,6 +277,9 @@ def _drifted(view: View, down: tuple[str, ...]) -> Decision:
 def _found_running(view: View) -> Decision | None:
     """What runs against what is known: take it over, or say why not. None where they agree."""
     good = view.history.last_good
+    if good is None and view.ours:
+        # A first deploy that never became healthy, and that a person said to try again.
+        return _cold_deploy(view)
     if good is None:
         if view.running is None:
             label = f'its label says "{view.running_text}"' if view.running_text else "no label says it"
@@ -278,7 +317,12 @@ def _choose(view: View, candidates: tuple[Candidate, ...]) -> Decision:
         lowest = held[0]
         version = lowest.release.version if lowest.release else ""
         return Decision(Action.STAY, lowest.name, f"{version}: {lowest.reason}", None, None, candidates, held)
-    return Decision(Action.STAY, NOOP, f"{view.running} is the latest safe version", candidates=candidates)
+    good = view.history.last_good
+    current = view.running or (good.version if good else None)
+    known = f"{current} is the latest safe version"
+    if not _answered(view):
+        known = f"{current} runs; what is published is not known: {view.catalog.trouble}"
+    return Decision(Action.STAY, NOOP, known, candidates=candidates)
 
 
 def _at_moment(view: View, decision: Decision) -> Decision:
@@ -306,6 +350,8 @@ def _wait(view: View, target: Release) -> Decision | None:
 def _too_soon(view: View, version: Version | None) -> str | None:
     """Why a run to ``version`` that failed before anything was touched is not made again yet."""
     trouble = view.history.trouble
+    if trouble is not None and trouble.at > view.now:
+        return None  # the clock was set back: no wait can be told from it
     if trouble is None or trouble.version != (version.text if version else None) or view.forced:
         return None
     again = trouble.at + pacing.retry_delay(trouble.count)

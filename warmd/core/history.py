@@ -14,9 +14,9 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from warmd.core.journal import Draft, Record
-from warmd.core.machine import Event, State, advance
+from warmd.core.machine import State, advance
 from warmd.core.model import Json, LastGood, SnapshotHandle
-from warmd.core.runs import Cause, Run, RunPlan
+from warmd.core.runs import Cause, Kind, Run, RunPlan
 from warmd.core.versions import Version
 
 #: Ended runs (and take-overs) kept in memory, newest last; the journal keeps all.
@@ -31,6 +31,8 @@ PAUSED = "paused"
 RESUMED = "resumed"
 DRIFT = "drift"
 DRIFT_OVER = "drift.over"
+MOVED = "moved"
+MARKS = "marks"
 ALERT_OPENED = "alert.opened"
 ALERT_RESOLVED = "alert.resolved"
 ALERT_DELIVERED = "alert.delivered"
@@ -108,6 +110,7 @@ class History:
     seq: int = 0
     last_good: LastGood | None = None
     live: Mapping[str, str] = field(default_factory=dict)  # service -> digest of its spec when good
+    data_of: str | None = None  # the version that last worked on the data, as far as is known
     run: Run | None = None  # the unfinished one, or the stuck one
     set_aside: Run | None = None  # the stuck one, while a restore tries to end it
     runs: tuple[Run, ...] = ()
@@ -197,6 +200,16 @@ def drift_over(at: datetime) -> Draft:
     return Draft(DRIFT_OVER, at, {})
 
 
+def moved(at: datetime, version: str) -> Draft:
+    """Somebody deployed another version by hand: from here on the data is that one's."""
+    return Draft(MOVED, at, {"version": version})
+
+
+def marks(at: datetime, live: Mapping[str, str], inputs: str | None) -> Draft:
+    """What was compared in full and found to mean the same; the next looks need not compare again."""
+    return Draft(MARKS, at, {"live": dict(live), "inputs": inputs})
+
+
 def alert_opened(at: datetime, fingerprint: str, name: str, body: Json) -> Draft:
     return Draft(ALERT_OPENED, at, {"fingerprint": fingerprint, "name": name, "body": dict(body)})
 
@@ -271,10 +284,19 @@ def _run_state(history: History, record: Record) -> History:
         transient=bool(data.get("transient", False)),
         stuck_in=run.state if state is State.STUCK else None,
     )
-    history = replace(history, run=run)
+    history = replace(history, run=run, data_of=_data_of(history.data_of, run))
     if "last_good" in data:
         history = _known_good(history, data["last_good"])
     return _run_ended(history, run, record.at) if run.ended else history
+
+
+def _data_of(before: str | None, run: Run) -> str | None:
+    """Whose the data is from this state on: a deploy hands it to the new version, a restore back."""
+    if run.state is State.DEPLOYING:
+        return run.plan.to_version
+    if run.state is State.REDEPLOYING and State.RESTORING in (state for state, _ in run.states):
+        return run.plan.to_version if run.plan.kind is Kind.RESTORE else run.plan.from_version
+    return before
 
 
 def _stopped_at(run: Run, state: State, at: datetime) -> datetime | None:
@@ -334,14 +356,19 @@ def _known_good(history: History, data: Json) -> History:
     rest = {k: v for k, v in data.items() if k not in ("live", "version", "uid")}
     good = _LAST_GOOD.validate_python(rest | {"version": None})
     good = replace(good, version=Version.of(data["version"]) if data["version"] else None)
-    return replace(history, last_good=good, live=data["live"], drift_since=None, drift=())
+    return replace(
+        history, last_good=good, live=data["live"], data_of=data["version"], drift_since=None, drift=()
+    )
 
 
 def _last_good(history: History, record: Record) -> History:
     history = _known_good(history, record.data)
     if record.data["how"] in (ADOPTED, TAKEN_OVER):
         # What runs was declared good, by a person or by its health: a stuck run is over with that.
-        history = replace(history, run=None if history.stuck else history.run, trouble=None)
+        # So is one whose probes can't be made.
+        run = history.run
+        over = run is None or run.state is State.STUCK or run.blind_since is not None
+        history = replace(history, run=None if over else run, trouble=None)
         history = replace(history, failures=_still_ahead(history.failures, record.data["version"]))
         data = record.data
         handover = Handover(data["version"], data["how"], record.at, data.get("uid"))
@@ -359,7 +386,7 @@ def _retry(history: History, record: Record) -> History:
     failures = _without(history.failures, version) if version else {}
     history = replace(history, failures=failures, trouble=None)
     run = history.stuck
-    if run is None:
+    if run is None or (version and version != run.plan.to_version):
         return history
     if run.way_on is None:
         return replace(history, run=None)  # forgotten: the next look begins anew
@@ -367,6 +394,17 @@ def _retry(history: History, record: Record) -> History:
     state, at = advance(run.state, run.way_on), record.at
     run = replace(run, state=state, entered=at, states=(*run.states, (state, at)), stuck_in=None)
     return replace(history, run=run, runs=others)
+
+
+def _moved(history: History, record: Record) -> History:
+    return replace(history, data_of=record.data["version"])
+
+
+def _marks(history: History, record: Record) -> History:
+    good = history.last_good
+    if good is None:
+        return history
+    return replace(history, live=record.data["live"], last_good=replace(good, inputs=record.data["inputs"]))
 
 
 def _paused(history: History, record: Record) -> History:
@@ -378,7 +416,8 @@ def _resumed(history: History, record: Record) -> History:
 
 
 def _drift(history: History, record: Record) -> History:
-    since = history.drift_since or record.at
+    # The earlier of the two: a clock that was set back must not put the repair off.
+    since = min(history.drift_since or record.at, record.at)
     return replace(history, drift_since=since, drift=tuple(record.data["what"]))
 
 
@@ -419,6 +458,8 @@ _READERS: Mapping[str, Callable[[History, Record], History]] = {
     RESUMED: _resumed,
     DRIFT: _drift,
     DRIFT_OVER: _drift_over,
+    MOVED: _moved,
+    MARKS: _marks,
     ALERT_OPENED: _alert_opened,
     ALERT_RESOLVED: _alert_resolved,
     ALERT_DELIVERED: _alert_delivered,

@@ -42,8 +42,10 @@ def running(good: LastGood | None, seen: StackSeen) -> Version | None:
     return Version.parse(said) if said else None
 
 
-def moved(good: LastGood | None, seen: StackSeen) -> bool:
+def moved(good: LastGood | None, seen: StackSeen | None) -> bool:
     """Whether the labels name another version than last good's: somebody else deployed it."""
+    if seen is None:
+        return False
     version = running(good, seen)
     return good is not None and version is not None and not version.same_as(good.version)
 

@@ -304,6 +304,7 @@ class LastGood:
     (None after a take-over) and ``inputs`` the hash of what rendering depends on, so that a look
     need not render to know that nothing changed. ``said`` is the version that the labels named then:
     as long as they say the same, ``version`` is what runs, whatever a maintainer forgot to change.
+    ``pinned`` is ``bundle`` with the digests of images that were deployed by tag alone.
     """
 
     version: Version | None
@@ -315,6 +316,12 @@ class LastGood:
     inputs: str | None = None
     run: str | None = None
     said: str | None = None
+    pinned: str | None = None
+
+    @property
+    def deployable(self) -> str:
+        """The blob to deploy in order to come back to this: with digests, where tags may have moved."""
+        return self.pinned or self.bundle
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,17 +11,19 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from warmd.core import gate, rules
-from warmd.core.gate import Decision, Held
+from warmd.core.gate import Action, Decision, Held
 from warmd.core.history import Failure, History
 from warmd.core.machine import REVIVAL, State
 from warmd.core.model import Catalog, Note
-from warmd.core.runs import Kind, Run
+from warmd.core.runs import Cause, Kind, Run
 
 #: Failures before anything was touched that may pass by themselves are told from this many on.
 TRANSIENT_TRIES = 3
 
 #: How long a source may stay silent before somebody is told.
 SOURCE_PATIENCE = timedelta(days=1)
+
+SOURCE = "source-unreachable"
 
 INFO, WARNING, CRITICAL = "info", "warning", "critical"
 
@@ -39,11 +41,17 @@ _SEVERITY: Mapping[str, str] = {
     gate.OWNED_ELSEWHERE: WARNING,
     gate.DRIFT: WARNING,
     gate.UNHEALTHY: CRITICAL,
+    gate.PAUSED: CRITICAL,
     gate.FAILED_UNCHANGED: WARNING,
     State.INTERRUPTED.value: WARNING,
     State.ROLLED_BACK.value: WARNING,
     State.STUCK.value: CRITICAL,
 }
+#: What is only found out by judging the releases, or by asking the source.
+_OF_RELEASES = frozenset(
+    (rules.MAJOR, rules.MANUAL_MIGRATION, rules.APPROVAL, rules.UNPARSABLE, rules.TAG_MOVED, SOURCE)
+)
+_WENT_BACK = frozenset((State.ROLLED_BACK, State.INTERRUPTED))
 #: Holds that another alert, still open, already tells of; or that a person has just asked for.
 _SILENT = frozenset((rules.FAILED_BEFORE, gate.PAUSED, gate.FAILED_UNCHANGED))
 
@@ -64,12 +72,16 @@ class Notice:
 
 def wanted(decision: Decision, history: History, *, service: str, stack: str) -> tuple[Notice, ...]:
     """Every condition that holds now, at most one a (kind, candidate)."""
-    found = [_held(held, decision, service) for held in decision.held if held.name not in _SILENT]
+    halted = decision.action is Action.RESUME  # a run that PAUSE keeps half-way is worth telling
+    told = [x for x in decision.held if x.name not in _SILENT or (halted and x.name == gate.PAUSED)]
+    found = [_held(held, decision, service) for held in told]
     found += _of_run(history.run, service, stack)
     stuck = history.stuck.plan.id if history.stuck else None
     found += [_failure(f, service) for f in history.failures.values() if f.run != stuck]
-    # Where all is well, nobody waits for what failed any more.
-    trouble = None if decision.name == gate.NOOP else history.trouble
+    found += _went_back(history, service)
+    # Only while it is what the service waits for, or is being tried again.
+    waits = decision.name == gate.FAILED_UNCHANGED or decision.action is not Action.STAY
+    trouble = history.trouble if waits else None
     if trouble and trouble.count >= (TRANSIENT_TRIES if trouble.transient else 1):
         found.append(
             Notice(
@@ -143,6 +155,24 @@ def _failure(failure: Failure, service: str) -> Notice:
     )
 
 
+def _went_back(history: History, service: str) -> list[Notice]:
+    """The last run, where it failed and speaks against no version: a deploy of new specs, a snapshot."""
+    run = history.runs[-1] if history.runs else None
+    if run is None or run.state not in _WENT_BACK or run.cause is not Cause.FAILURE or run.blames:
+        return []
+    return [
+        Notice(
+            run.state.value,
+            "",
+            WARNING,
+            f"{service}: the {run.plan.kind} failed; what ran before runs again",
+            run.detail,
+            run=run.plan.id,
+            commands=(f"warmd history {service}", f"warmd plan {service}"),
+        )
+    ]
+
+
 def _of_run(run: Run | None, service: str, stack: str) -> list[Notice]:
     """A run that got stuck, or that waits because its probes can't be made."""
     if run is None or (run.state is not State.STUCK and run.blind_since is None):
@@ -184,7 +214,7 @@ def of_source(catalog: Catalog, now: datetime, service: str) -> Notice | None:
         return None
     since = f"since {catalog.fetched_at:%Y-%m-%d %H:%M} UTC" if catalog.fetched_at else "and never did"
     return Notice(
-        "source-unreachable",
+        SOURCE,
         "",
         WARNING,
         f"{service}: its source does not answer, {since}",
@@ -193,9 +223,16 @@ def of_source(catalog: Catalog, now: datetime, service: str) -> Notice | None:
     )
 
 
-def changes(wanted_now: tuple[Notice, ...], open_now: Mapping[tuple[str, str], str]) -> Changes:
-    """What to open and what to resolve. ``open_now`` maps (kind, candidate) to a fingerprint."""
+def changes(
+    wanted_now: tuple[Notice, ...], open_now: Mapping[tuple[str, str], str], *, judged: bool = True
+) -> Changes:
+    """What to open and what to resolve. ``open_now`` maps (kind, candidate) to a fingerprint.
+
+    A look that did not judge the releases (``judged``) knows nothing of what holds them.
+    """
     conditions = {(n.kind, n.candidate) for n in wanted_now}
+    if not judged:
+        conditions |= {key for key in open_now if key[0] in _OF_RELEASES}
     return Changes(
         opens=tuple(n for n in wanted_now if (n.kind, n.candidate) not in open_now),
         resolves=tuple(fingerprint for key, fingerprint in open_now.items() if key not in conditions),

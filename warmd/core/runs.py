@@ -134,6 +134,10 @@ class Run:
         return self.target if self.plan.kind is Kind.RESTORE else self.plan.previous
 
 
+#: How far a clock may be corrected backwards and still be believed.
+CLOCK_SLACK = timedelta(minutes=1)
+
+
 def after_failure(run: Run, *, now: datetime) -> tuple[Event, str]:
     """What a failed effect, or a gate that said unhealthy, leads to; and why, where a person must act.
 
@@ -145,10 +149,11 @@ def after_failure(run: Run, *, now: datetime) -> tuple[Event, str]:
         return Event.FAILED, ""
     if run.plan.kind in (Kind.COLD_DEPLOY, Kind.REPAIR) or run.plan.previous is None:
         return Event.GIVE_UP, "there is nothing to go back to"
-    if not run.plan.copy:
-        return Event.REVERT, ""
+    if not run.plan.copy or run.plan.kind is Kind.SNAPSHOT:
+        return Event.REVERT, ""  # a copy of what ran a moment ago can cure nothing
     since = run.deployed_at or run.entered or run.started
-    if now - since > run.plan.horizon:
+    # A clock that was set back can't say how much would be lost.
+    if not -CLOCK_SLACK <= now - since <= run.plan.horizon:
         return Event.GIVE_UP, (
             f"the rollback horizon is over: a restore would lose what was written"
             f" since {since:%Y-%m-%d %H:%M:%S} UTC"

@@ -175,7 +175,8 @@ def _mark(secret: Json) -> str:
 
 
 def pinned(bundle: Bundle, references: Mapping[str, str]) -> Bundle:
-    """The bundle with every image replaced by ``references``' (which must have all of them).
+    """The bundle with every image replaced by ``references``' (which must have all of them; one without
+    a digest stays as it is).
 
     The tag stays beside the digest: people read it, the engine goes by the digest.
     """
@@ -183,7 +184,8 @@ def pinned(bundle: Bundle, references: Mapping[str, str]) -> Bundle:
     for spec in bundle.services:
         image = container(spec)["Image"]
         digest = references[image].partition("@")[2]
-        services.append(_with_container(spec, Image=f"{image.partition('@')[0]}@{digest}"))
+        name = image.partition("@")[0]
+        services.append(_with_container(spec, Image=f"{name}@{digest}") if digest else spec)
     return replace(bundle, services=tuple(services))
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import anyio
+import structlog
 
 from warmd.core import status
 from warmd.core.model import Json
@@ -19,6 +20,8 @@ from warmd.engine.ledger import Ledger
 from warmd.engine.operations import Operations, outcome_code
 from warmd.engine.reconcile import Look, Reconciler
 from warmd.errors import NotFound, Refused, WarmdError
+
+log = structlog.get_logger("warmd.control")
 
 Answer = dict[str, Any]
 
@@ -86,6 +89,11 @@ class Desk:
                 return (await Operations(reconciler).plan()).model_dump(mode="json")
             except WarmdError as error:
                 return {"service": reconciler.service.name, "error": str(error), "code": error.exit_code}
+            except Exception as error:
+                # A bug at one service must not cut the others' runs short.
+                log.exception("look.crashed", service=reconciler.service.name)
+                text = f"unexpected {type(error).__name__}: {error}"
+                return {"service": reconciler.service.name, "error": text, "code": WarmdError.exit_code}
 
         return {"plans": await self._each(self._some(request), one)}
 
@@ -147,6 +155,11 @@ class Desk:
                 look = await Operations(reconciler).reconcile(patient=bool(request.args.get("patient")))
             except WarmdError as error:
                 return {"service": reconciler.service.name, "error": str(error), "code": error.exit_code}
+            except Exception as error:
+                # A bug at one service must not cut the others' runs short.
+                log.exception("look.crashed", service=reconciler.service.name)
+                text = f"unexpected {type(error).__name__}: {error}"
+                return {"service": reconciler.service.name, "error": text, "code": WarmdError.exit_code}
             return _looked(reconciler, look)
 
         return {"looks": await self._each(self._some(request), one)}

@@ -25,10 +25,14 @@ async def settle(
     stack: str | None,
     current: str | None,
     resolution: str = "the condition is over",
+    judged: bool = True,
 ) -> None:
-    """Make the open alerts be exactly ``wanted``, then deliver what is not yet delivered."""
+    """Make the open alerts be exactly ``wanted``, then deliver what is not yet delivered.
+
+    Where the releases were not ``judged``, alerts about them stay open: nothing is known of them.
+    """
     known = {_condition(a.body): a.fingerprint for a in ledger.history.alerts.values()}
-    changes = notices.changes(wanted, known)
+    changes = notices.changes(wanted, known, judged=judged)
     for notice in changes.opens:
         await _open(ledger, shop, notice, service=service, stack=stack, current=current)
     for fingerprint in changes.resolves:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import anyio
 
 from warmd.core import health, live
-from warmd.core.gate import View
+from warmd.core.gate import Marks, View
 from warmd.core.history import History
-from warmd.core.model import Catalog, Health, Probe, StackSeen, worst
+from warmd.core.model import Bundle, Catalog, Health, Probe, StackSeen, worst
 from warmd.core.specdiff import diff
 from warmd.core.specs import unpinned
 from warmd.engine import bundles
 from warmd.engine.service import Service, Shop
-from warmd.errors import Refused, SourceUnreachable
+from warmd.errors import Refused, WarmdError
 from warmd.ports import Prober
 
 #: Rounds of probes in one look before a service counts as unhealthy, and seconds between them.
@@ -52,29 +53,36 @@ async def catalog_of(service: Service, shop: Shop, *, not_before: float) -> Cata
     """What is published; an unreachable source is a fact for the decision, not an error of the look."""
     try:
         return await service.source.releases(not_before=not_before, offline=shop.offline)
-    except SourceUnreachable as error:
+    except WarmdError as error:
         return Catalog((), trouble=str(error))
 
 
 async def observe(
-    service: Service, shop: Shop, history: History, *, not_before: float, forced: bool = False
+    service: Service,
+    shop: Shop,
+    history: History,
+    *,
+    not_before: float,
+    fetched: float | None = None,
+    forced: bool = False,
 ) -> View:
     """Look at source, swarm and health. Raises Transient where Docker can't be asked."""
-    catalog = await catalog_of(service, shop, not_before=not_before)
+    catalog = await catalog_of(service, shop, not_before=not_before if fetched is None else fetched)
     seen = await service.deployer.seen(not_before=not_before)
     owner = seen.owner if seen.owner not in (None, shop.installation) else None
     volumes: tuple[str, ...] = ()
     well = Probe(Health.INCONCLUSIVE, "nothing runs")
     down: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
+    marks: Marks | None = None
     if not seen.deployed and history.last_good is None:
         volumes = tuple(v.name for v in await shop.swarm.volumes(service.stack))
     elif seen.deployed and owner is None:
         # What somebody moved to another version may well have other services.
         down = () if live.moved(history.last_good, seen) else live.down(history.live, seen)
+        changed, marks = await changes(service, shop, history, seen, catalog, apart_from=down)
         if not down:
             well = await probe(service, shop, seen)
-            changed = await changes(service, shop, history, seen, catalog)
     return View(
         catalog=catalog,
         history=history,
@@ -85,6 +93,7 @@ async def observe(
         running=live.running(history.last_good, seen),
         running_text=seen.version_text,
         owner=owner,
+        ours=seen.owner == shop.installation,
         down=down,
         changed=changed,
         data=volumes,
@@ -92,6 +101,7 @@ async def observe(
         forced=forced,
         warnings=(seen.mismatch,) if seen.mismatch else (),
         seen=seen,
+        marks=marks,
     )
 
 
@@ -106,30 +116,48 @@ def _paused(shop: Shop, history: History) -> str | None:
 
 
 async def changes(
-    service: Service, shop: Shop, history: History, seen: StackSeen, catalog: Catalog
-) -> tuple[str, ...]:
-    """Where the stack, or what would be rendered for it now, differs from last good; in words.
+    service: Service,
+    shop: Shop,
+    history: History,
+    seen: StackSeen,
+    catalog: Catalog,
+    *,
+    apart_from: tuple[str, ...] = (),
+) -> tuple[tuple[str, ...], Marks | None]:
+    """Where the stack, or what would be rendered for it now, differs from last good, in words; and, where
+    a mark differs and the meaning does not, the marks to compare with from now on.
 
     Both comparisons are cheap while nothing changed: marks of the listed specs, and a hash of what
-    rendering depends on. Only where one differs are specs read back or rendered.
+    rendering depends on. Only where one differs are specs read back or rendered. ``apart_from`` are
+    services that are known to be down.
     """
     good = history.last_good
     if good is None or live.moved(good, seen):
-        return ()
+        return (), None
     found: list[str] = []
+    compared = False
     if live.suspects(history.live, seen):
-        known = await bundles.fetch(shop, good.bundle)
-        found += [f"running: {change}" for change in diff(known, await service.deployer.read_back())]
+        compared = True
+        known = _without(await bundles.fetch(shop, good.bundle), apart_from)
+        now = _without(await service.deployer.read_back(), apart_from)
+        found += [f"running: {change}" for change in diff(known, now)]
+    inputs = good.inputs
     release = catalog.find(good.version)
-    if release is None or good.inputs is None:
-        return tuple(found)
-    try:
-        if await service.deployer.inputs(release) == good.inputs:
-            return tuple(found)
-        now = (await bundles.render(service, release)).bundle
-    except Refused as error:
-        found.append(f"configured: can't be rendered: {error}")
-    else:
-        known = await bundles.fetch(shop, good.rendered or good.bundle)
-        found += [f"configured: {change}" for change in diff(unpinned(known), now)]
-    return tuple(found)
+    if release is not None and good.inputs is not None:
+        try:
+            inputs = await service.deployer.inputs(release)
+            if inputs != good.inputs:
+                compared = True
+                rendered = (await bundles.render(service, release)).bundle
+                known = unpinned(await bundles.fetch(shop, good.rendered or good.bundle))
+                found += [f"configured: {change}" for change in diff(known, rendered)]
+        except Refused as error:
+            found.append(f"configured: can't be rendered: {error}")
+    same = compared and not found and not apart_from
+    return tuple(found), Marks(live.marks(seen), inputs) if same else None
+
+
+def _without(bundle: Bundle, names: tuple[str, ...]) -> Bundle:
+    if not names:
+        return bundle
+    return replace(bundle, services=tuple(s for s in bundle.services if s["Name"] not in names))

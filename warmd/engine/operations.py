@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
-from warmd.core import gate, specdiff, status
+from warmd.core import gate, live, specdiff, status
 from warmd.core import history as h
 from warmd.core.coverage import Cover, cover
 from warmd.core.gate import Action, Candidate, View
@@ -93,7 +93,8 @@ class Operations:
         """What runs is good: it becomes last good, and a stuck run is over. The version's text."""
         async with self._turn():
             view = await self._view()
-            if view.history.unfinished:
+            waits = view.history.unfinished
+            if waits is not None and waits.blind_since is None:
                 raise Refused(f"{self._name}: a run is in progress", hint=f"warmd abort {self._name}")
             if view.owner is not None:
                 raise Refused(f"{self._name}: its stack belongs to installation {view.owner}")
@@ -136,6 +137,8 @@ class Operations:
             release = self._to_deploy(view, version)
             kind = Kind.DEPLOY if view.history.last_good else Kind.COLD_DEPLOY
             plan = self._r.plan(kind, release, by=f"uid {uid}", why=why)
+            # Data without a known version is copied before anything new starts on it.
+            plan = replace(plan, copy=plan.copy or (self._service.copy and bool(view.data)))
             candidate = self._candidate(view, release)
             if candidate and candidate.approved:
                 plan = replace(plan, approval=candidate.approved.id)
@@ -255,6 +258,15 @@ class Operations:
             raise Refused(f"{self._name}: its stack belongs to installation {view.owner}")
         if view.paused:
             raise Refused(f"{self._name}: {view.paused}", hint=f"warmd resume {self._name}")
+        if live.moved(view.history.last_good, view.seen):
+            raise Refused(
+                f"{self._name}: somebody deployed {view.running}, and its data is not last good's any more",
+                hint=f"warmd adopt {self._name}",
+            )
+        if view.deployed and view.history.last_good is None and not view.ours:
+            raise Refused(
+                f"{self._name}: what runs was never taken over", hint=f"warmd adopt {self._name} --version V"
+            )
 
     def _copies(self) -> None:
         if not self._service.copy:

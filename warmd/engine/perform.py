@@ -19,19 +19,17 @@ from warmd.core.model import (
     LABEL_STACK,
     LABEL_VERSION,
     Bundle,
-    Health,
     Json,
     LastGood,
     Mount,
     Release,
-    worst,
 )
 from warmd.core.runs import Kind, Run, after_check
 from warmd.core.versions import Version
-from warmd.core.window import Outcome, Window
+from warmd.core.window import Window
 from warmd.engine import bundles
-from warmd.engine.observe import probe_once
 from warmd.engine.service import Service, Shop
+from warmd.engine.watch import blind, watch
 from warmd.errors import Refused, SnapshotError
 from warmd.ports import CaptureRequest, Volume
 
@@ -45,10 +43,6 @@ class Done:
     event: Event
     found: Mapping[str, Any] = field(default_factory=dict)
     detail: str = ""
-
-
-class Unhealthy(Exception):
-    """The gate said no. An exception only so that it takes the road of failures."""
 
 
 class Effects:
@@ -104,17 +98,38 @@ class Effects:
         return Done(Event.DONE, {"target": await bundles.keep(self._shop, pinned)})
 
     async def _check(self, run: Run) -> Done:
+        owner = (await self._service.deployer.seen()).owner
+        if owner not in (None, self._shop.installation):
+            raise Refused(f"stack {self._service.stack} belongs to installation {owner}")
+        if run.goes_back_to is not None:
+            await self._bundle(run.goes_back_to)  # what can't be read now can't be gone back to
         target = await self._target(run)
         target = await bundles.with_secrets(self._service, self._shop, target, run.plan.to_version)
         mounts = await self._service.deployer.check(target)
         event = after_check(run.plan)
         volumes: tuple[Volume, ...] = ()
-        if run.plan.kind is Kind.COLD_DEPLOY and not self._service.copy:
-            await self._check_copy(mounts)
-        elif run.plan.kind not in (Kind.COLD_DEPLOY, Kind.REPAIR):
-            old = await self._service.deployer.writable()
-            volumes = await self._check_copy(old if event is Event.RESTORE else (*mounts, *old))
+        if event is Event.RESTORE:
+            if run.snapshot is not None:
+                await self._service.snapshotter.seal(run.snapshot)  # proved whole before anything stops
+            volumes = await self._check_copy(await self._service.deployer.writable())
+        elif run.plan.kind is Kind.REPAIR:
+            await self._data_is_there(mounts)
+        elif run.plan.copy or not self._service.copy:
+            volumes = await self._check_copy((*mounts, *await self._service.deployer.writable()))
         return Done(event, {"volumes": [v.name for v in volumes]})
+
+    async def _data_is_there(self, mounts: tuple[Mount, ...]) -> None:
+        """A repair brings last good back on its data: on volumes that are gone it would start empty, and
+        look well. Raises Refused."""
+        if not self._service.copy:
+            return
+        covered = cover(mounts, stack=self._service.stack, exclude=self._service.exclude)
+        present = {v.name for v in await self._shop.swarm.volumes()}
+        if gone := [name for name in covered.volumes if name not in present]:
+            raise Refused(
+                f"volume {', '.join(gone)} is gone: {self._service.name} would start without its data",
+                hint=f"warmd snapshots {self._service.name}, then warmd restore",
+            )
 
     async def _check_copy(self, mounts: tuple[Mount, ...]) -> tuple[Volume, ...]:
         """What will be copied can be, fits, and nobody else writes to it. Raises Refused."""
@@ -125,11 +140,12 @@ class Effects:
             return ()
         volumes = await self._volumes_of(mounts)
         await self._service.snapshotter.make_room(volumes)
+        own = {s.name for s in (await self._service.deployer.seen()).services}
         for volume in volumes:
             others = [
                 c
                 for c in await self._shop.swarm.containers(volume=volume.name)
-                if c.running and not c.service.startswith(f"{self._service.stack}_")
+                if c.running and c.service not in own
             ]
             if others:
                 who = ", ".join(c.service or f"container {c.name or c.id[:12]}" for c in others)
@@ -182,12 +198,13 @@ class Effects:
             self._service, self._shop, await self._target(run), run.plan.to_version
         )
         await self._stopped_before(run, run.plan.id)
+        await self._require_volumes(run)
         await self._service.deployer.deploy(target, labels=self._labels(run.plan.id, run.plan.to_version))
         return Done(Event.DONE)
 
     async def _gate(self, run: Run) -> Done:
         window = await self._watch(run)
-        if _blind(window):
+        if blind(window):
             return _could_not_see(window)
         found = {
             "healthy_at": _first_good(window).isoformat(),
@@ -196,8 +213,10 @@ class Effects:
         return Done(Event.HEALTHY, found, window.describe())
 
     async def _regate(self, run: Run) -> Done:
+        if run.goes_back_to is None:
+            return Done(Event.HEALTHY)
         window = await self._watch(run)
-        if _blind(window):
+        if blind(window):
             return _could_not_see(window)
         found = {
             "healthy_at": _first_good(window).isoformat(),
@@ -215,8 +234,9 @@ class Effects:
         return Done(Event.DONE)
 
     async def _redeploy(self, run: Run) -> Done:
-        if run.state is State.RESTARTING:
-            await self._require_volumes(run)
+        if run.goes_back_to is None and run.state is State.RESTARTING:
+            return Done(Event.DONE)  # nothing ran before
+        await self._require_volumes(run)
         version = run.plan.to_version if run.plan.kind is Kind.RESTORE else run.plan.from_version
         bundle = await self._bundle(_name_of(run.goes_back_to))
         bundle = await bundles.with_secrets(self._service, self._shop, bundle, version)
@@ -266,7 +286,7 @@ class Effects:
 
         ``mark`` is its run label; finding it means that a crash or a lost reply came in between.
         """
-        if run.plan.copy or run.plan.kind is Kind.RESTORE:
+        if run.plan.copy or run.plan.kind in (Kind.RESTORE, Kind.COLD_DEPLOY):
             seen = await self._service.deployer.seen()
             if seen.label(LABEL_RUN) != mark:
                 await self._service.deployer.stop()
@@ -276,33 +296,9 @@ class Effects:
         return labels | ({LABEL_VERSION: version} if version else {})
 
     async def _watch(self, run: Run) -> Window:
-        """Probe until the gate has an answer: the window if healthy or blind, else raises Unhealthy.
-
-        While Docker can't be asked for the tasks, no other probe counts against the release; and what
-        Docker may have restarted meanwhile gets the whole window again.
-        """
-        clock = self._shop.clock
-        window = Window(self._service.gate, clock.now())
-        told: Health | None = None
-        docker_gone = False
-        while True:
-            tasks, *others = await probe_once((self._service.tasks, *self._service.probers))
-            was_gone, docker_gone = docker_gone, tasks.health is Health.INCONCLUSIVE
-            if was_gone and not docker_gone:
-                window = Window(self._service.gate, clock.now())
-            probe = tasks if docker_gone else worst((tasks, *others))
-            window = window.see(probe, clock.now())
-            if probe.health is not told:
-                told = probe.health
-                log.info("gate.saw", service=self._service.name, health=told.value, detail=probe.detail)
-            outcome = window.outcome(clock.now())
-            # Its deadline passed in an earlier look: as long as the probes stay silent, nobody waits here.
-            still_blind = run.blind_since is not None and window.rounds == 1 and _blind(window)
-            if still_blind or outcome in (Outcome.HEALTHY, Outcome.BLIND):
-                return window
-            if outcome is Outcome.UNHEALTHY:
-                raise Unhealthy(f"not healthy within the gate's deadline: {window.describe()}")
-            await clock.sleep(self._service.gate.interval.total_seconds())
+        return await watch(
+            self._service, self._shop, self._service.gate, was_blind=run.blind_since is not None
+        )
 
     async def _good(self, run: Run, how: str) -> Json:
         """What runs now, as the last good that the run's end will record."""
@@ -310,7 +306,7 @@ class Effects:
         if how == h.WENT_BACK and plan.kind is not Kind.RESTORE and before is not None:
             origin = Origin(before.version, before.commit, before.rendered, before.inputs)
         else:
-            version = Version.of(plan.to_version) if plan.to_version else None
+            version = Version.parse(plan.to_version or "")
             origin = Origin(version, plan.commit, run.rendered, run.inputs)
         return h.good_json(*await record_good(self._service, self._shop, origin, how=how, run=plan.id))
 
@@ -319,10 +315,6 @@ def _name_of(blob: str | None) -> str:
     if blob is None:
         raise Refused("the run knows no specs to deploy", hint="warmd history SERVICE")
     return blob
-
-
-def _blind(window: Window) -> bool:
-    return window.last is not None and window.last.health is Health.INCONCLUSIVE
 
 
 def _could_not_see(window: Window) -> Done:
@@ -347,14 +339,27 @@ async def record_good(
     service: Service, shop: Shop, origin: Origin, *, how: str, run: str | None = None
 ) -> tuple[LastGood, dict[str, str]]:
     """Read the running stack back and keep it: the last good and the marks of its services."""
-    bundle = await bundles.keep(shop, await service.deployer.read_back())
+    running = await service.deployer.read_back()
+    bundle, pinned = await bundles.keep(shop, running), await _pinned(shop, running)
     seen = await service.deployer.seen()
     now = shop.clock.now()
     said = seen.version_text
     good = LastGood(
-        origin.version, bundle, now, how, origin.commit, origin.rendered, origin.inputs, run, said
+        origin.version, bundle, now, how, origin.commit, origin.rendered, origin.inputs, run, said, pinned
     )
     return good, live.marks(seen)
+
+
+async def _pinned(shop: Shop, running: Bundle) -> str | None:
+    """The bundle with the digests that its images have now, where it names them by tag alone; a later
+    pull moves the tag, and going back by tag would start the new image on the old data."""
+    loose = {image for image in running.images.values() if "@" not in image}
+    found = {image: await shop.swarm.digest_of(image) for image in loose}
+    known = {image: digest for image, digest in found.items() if digest is not None}
+    if not known:
+        return None
+    all_images = {image: known.get(image, image) for image in running.images.values()}
+    return await bundles.keep(shop, specs.pinned(running, all_images))
 
 
 #: States whose effects are left to finish: short, and worse half done than done.

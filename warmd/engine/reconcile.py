@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 import anyio
 import structlog
 
-from warmd.core import gate, notices
+from warmd.core import gate, live, notices
 from warmd.core import history as h
-from warmd.core.gate import Action, Decision, View
+from warmd.core.gate import Action, Decision, Held, View
 from warmd.core.model import Release
 from warmd.core.runs import Kind, Run, RunPlan
 from warmd.engine import notify
@@ -18,6 +18,7 @@ from warmd.engine.observe import observe
 from warmd.engine.perform import Origin, record_good
 from warmd.engine.runner import Runner
 from warmd.engine.service import Service, Shop
+from warmd.engine.watch import Unhealthy, blind, watch
 from warmd.errors import Refused
 
 log = structlog.get_logger("warmd.look")
@@ -57,10 +58,13 @@ class Reconciler:
         self._told: tuple[str, str] | None = None
         self._warned: frozenset[str] = frozenset()
 
-    async def view(self, *, not_before: float, forced: bool = False) -> View:
-        """Observe only. Raises Transient where Docker can't be asked."""
+    async def view(self, *, not_before: float, fetched: float | None = None, forced: bool = False) -> View:
+        """Observe only. ``fetched``: how old the source's answer may be, where it may be older than the
+        swarm's. Raises Transient where Docker can't be asked."""
         history = await self.ledger.load()
-        return await observe(self.service, self.shop, history, not_before=not_before, forced=forced)
+        return await observe(
+            self.service, self.shop, history, not_before=not_before, fetched=fetched, forced=forced
+        )
 
     async def peek(self) -> Look:
         """Observe and decide, and keep it as what was seen last; nothing is done or written."""
@@ -68,20 +72,20 @@ class Reconciler:
         self.seen = Look(gate.decide(view), view)
         return self.seen
 
-    async def look(self, *, not_before: float, forced: bool = False) -> Look:
+    async def look(self, *, not_before: float, fetched: float | None = None, forced: bool = False) -> Look:
         """Observe, decide and act until there is nothing left to do now."""
         async with self.turn:
             run: Run | None = None
             for _ in range(ROUNDS - 1):
-                look = await self._look_once(not_before=not_before, forced=forced)
+                look = await self._look_once(not_before=not_before, fetched=fetched, forced=forced)
                 run = look.run or run
                 if look.last or self.runner.leaving:
                     break
-                not_before, forced = self.shop.clock.monotonic(), False
+                not_before, fetched, forced = self.shop.clock.monotonic(), None, False
             self.seen = replace(look, run=run)
             return self.seen
 
-    async def _look_once(self, *, not_before: float, forced: bool) -> Look:
+    async def _look_once(self, *, not_before: float, fetched: float | None, forced: bool) -> Look:
         await self.ledger.load()
         run: Run | None = None
         if self.ledger.history.unfinished:
@@ -89,19 +93,20 @@ class Reconciler:
                 run = await self.runner.proceed()
             if not run.ended:
                 why = self.shop.halted() or run.detail or "warmd was told to stop"
-                waits = Decision(Action.RESUME, "resume", f"run {run.plan.id} waits in {run.state}: {why}")
+                reason = f"run {run.plan.id} waits in {run.state}: {why}"
+                held = (Held(gate.PAUSED, reason),) if self.shop.halted() else ()
+                waits = Decision(Action.RESUME, "resume", reason, held=held)
                 self._tell(waits)
                 await self._settle(waits, None)
                 return Look(waits, None, run)
-        view = await self.view(not_before=not_before, forced=forced)
+        view = await self.view(not_before=not_before, fetched=fetched, forced=forced)
         decision = gate.decide(view)
         self._tell(decision)
         self._warn(view)
-        await self._note_drift(decision)
+        await self._note(decision, view)
         await self._settle(decision, view)
         if decision.action is Action.TAKE_OVER:
-            await self.take_over(view)
-            return Look(decision, view, run, last=False)
+            return Look(decision, view, run, last=not await self._take_over_if_steady(view))
         if decision.action in _KINDS:
             return Look(decision, view, await self._act(decision), last=False)
         return Look(decision, view, run)
@@ -135,15 +140,22 @@ class Reconciler:
             stack=self.service.stack,
             current=current.text if current else None,
             resolution=f"{decision.name}: {decision.reason}",
+            judged=decision.judged,
         )
 
-    async def _note_drift(self, decision: Decision) -> None:
+    async def _note(self, decision: Decision, view: View) -> None:
+        """What later decisions need to know of this look; nothing where nothing is new."""
+        now, history = self.shop.clock.now(), self.ledger.history
+        if view.marks is not None:
+            await self.ledger.write(h.marks(now, view.marks.live, view.marks.inputs))
+        if live.moved(history.last_good, view.seen) and view.running_text not in (None, history.data_of):
+            await self.ledger.write(h.moved(now, view.running_text or ""))
         drifted = [x for x in decision.held if x.name == gate.DRIFT]
-        since = self.ledger.history.drift_since
-        if drifted and since is None:
-            await self.ledger.write(h.drift(self.shop.clock.now(), [x.reason for x in drifted]))
+        since = history.drift_since
+        if drifted and (since is None or since > now):
+            await self.ledger.write(h.drift(now, [x.reason for x in drifted]))
         elif not drifted and since is not None:
-            await self.ledger.write(h.drift_over(self.shop.clock.now()))
+            await self.ledger.write(h.drift_over(now))
 
     async def _act(self, decision: Decision) -> Run | None:
         """Make the decided run, while no more than ``max_parallel`` services change.
@@ -160,13 +172,27 @@ class Reconciler:
             plan = self.plan(_KINDS[decision.action], decision.target, decision.approval)
             return await self.runner.begin(plan)
 
+    async def _take_over_if_steady(self, view: View) -> bool:
+        """Take over what stays healthy through the gate's window, and isn't being changed meanwhile."""
+        try:
+            window = await watch(self.service, self.shop, self.service.gate)
+        except Unhealthy as error:
+            log.info("service.not-taken-over", service=self.service.name, why=str(error))
+            return False
+        seen = await self.service.deployer.seen()
+        if blind(window) or view.seen is None or live.marks(seen) != live.marks(view.seen):
+            log.info("service.not-taken-over", service=self.service.name, why="it is being changed")
+            return False
+        await self.take_over(view)
+        return True
+
     async def take_over(self, view: View, *, how: str = h.TAKEN_OVER, uid: int | None = None) -> None:
         """What runs becomes last good, as it is; not one task is created."""
         release = view.catalog.find(view.running)
         inputs = await self.service.deployer.inputs(release) if release else None
         origin = Origin(view.running, release.commit if release else None, None, inputs)
-        good, live = await record_good(self.service, self.shop, origin, how=how)
-        await self.ledger.write(h.last_good(good, live, uid=uid))
+        good, marks = await record_good(self.service, self.shop, origin, how=how)
+        await self.ledger.write(h.last_good(good, marks, uid=uid))
         log.info("service.taken-over", service=self.service.name, version=str(view.running), how=how)
 
     def plan(
@@ -187,7 +213,7 @@ class Reconciler:
             copy=self.service.copy and good is not None and kind is not Kind.REPAIR,
             horizon=self.service.policy.rollback_horizon,
             from_version=before,
-            previous=good.bundle if good else None,
+            previous=good.deployable if good else None,
             approval=approval.id if approval else None,
             asked_by=by,
             why=why,
@@ -197,7 +223,7 @@ class Reconciler:
                 raise Refused(f"{self.service.name}: no last good is known", hint="warmd adopt SERVICE")
             return replace(
                 plan,
-                target=good.bundle,
+                target=good.deployable,
                 to_version=before,
                 commit=good.commit,
                 rendered=good.rendered,

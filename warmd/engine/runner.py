@@ -12,14 +12,17 @@ from warmd.core import history as h
 from warmd.core.machine import ROLLBACK, STOPPED, UNTOUCHED, Event, State, advance, effect_of
 from warmd.core.runs import Cause, Kind, Run, RunPlan, after_failure
 from warmd.engine.ledger import Ledger
-from warmd.engine.perform import UNINTERRUPTIBLE, Done, Effects, Unhealthy
+from warmd.engine.perform import UNINTERRUPTIBLE, Done, Effects
 from warmd.engine.service import Service, Shop
+from warmd.engine.watch import Unhealthy
 from warmd.errors import DockerUnreachable, Refused, SwarmConflict, Transient, WarmdError
 
 log = structlog.get_logger("warmd.run")
 
 #: Where a person may still say no: before the deploy, and while the new version is being watched.
 ABORTABLE = UNTOUCHED | STOPPED | {State.DEPLOYING, State.GATING}
+#: Where the service's health is what is asked: only its answer counts.
+WATCHING = frozenset((State.GATING, State.REVIVING, State.REGATING))
 #: Tries of an effect whose failure may pass by itself, once the service was touched; seconds between.
 #: Docker restarting in the middle of an upgrade must not look like a bad release.
 TRIES, WAIT = 8, 5.0
@@ -166,14 +169,11 @@ class Runner:
                     self._cut(scope, run.state)
             try:
                 done = await self._with_patience(effects, run)
-            except (WarmdError, Unhealthy) as error:
-                # Nothing is known about the service, or nobody is left to wait: the next look or the
-                # next start goes on from here.
-                passes = isinstance(error, DockerUnreachable) or (
-                    self.leaving and isinstance(error, Transient)
-                )
-                if passes and run.state not in UNTOUCHED:
-                    raise
+            except Exception as error:
+                if self._says_nothing(run, error):
+                    raise  # the next look or the next start goes on from here
+                if not isinstance(error, WarmdError | Unhealthy):
+                    log.exception("run.crashed", service=self._service.name, run=run.plan.id)
                 done = self._failed(run, error)
             finally:
                 self._scope = None
@@ -183,7 +183,7 @@ class Runner:
         """Once the service was touched, trouble that may pass is waited out before it counts."""
         effect = effect_of(run.state)
         assert effect is not None
-        tries = 1 if run.state in UNTOUCHED else TRIES
+        tries = 1 if run.state in UNTOUCHED or run.state in WATCHING else TRIES
         for again in range(1, tries + 1):
             try:
                 return await effects.perform(effect, run)
@@ -199,6 +199,18 @@ class Runner:
                 )
                 await self._shop.clock.sleep(0.2 if isinstance(error, SwarmConflict) else WAIT)
         raise AssertionError("unreachable")
+
+    def _says_nothing(self, run: Run, error: Exception) -> bool:
+        """Whether an error is no word about the service: then nothing is decided from it.
+
+        Docker is silent, or nobody is left to wait; or the gate watches, and what failed is not the
+        service's health but warmd's own work around it.
+        """
+        if run.state in UNTOUCHED or isinstance(error, Unhealthy):
+            return False
+        if run.state in WATCHING or isinstance(error, DockerUnreachable):
+            return True
+        return self.leaving and isinstance(error, Transient)
 
     def _failed(self, run: Run, error: Exception) -> Done:
         event, why = after_failure(run, now=self._shop.clock.now())

@@ -33,11 +33,17 @@ LEAVE = 30.0
 DAEMON = "warmd.daemon"
 
 
+#: Troubles that have alerts of their own.
+_TOLD = (DockerUnreachable, Refused, JournalError)
+
+
 @dataclass(slots=True)
 class _Asked:
-    """What woke a worker: look no older than ``not_before``, and whether waits are left out."""
+    """What woke a worker: look no older than ``not_before``, at the source no older than ``fetched``,
+    and whether waits are left out."""
 
     not_before: float
+    fetched: float
     forced: bool = False
 
 
@@ -55,10 +61,13 @@ class Worker:
         self._stopping = False
         self._last_look = float("-inf")
 
-    def wake(self, *, not_before: float, forced: bool = False) -> None:
-        """Ask for a look; several asks before it begins are one."""
-        was = self._asked
-        self._asked = _Asked(not_before, forced or (was.forced if was else False))
+    def wake(self, *, not_before: float, fetched: float | None = None, forced: bool = False) -> None:
+        """Ask for a look; several asks before it begins are one. ``fetched``: how old the source's
+        answer may be, where an event says nothing about it."""
+        was, source = self._asked, not_before if fetched is None else fetched
+        if was is not None:
+            source, forced = max(was.fetched, source), forced or was.forced
+        self._asked = _Asked(not_before, source, forced)
         self._wake.set()
 
     def leave(self) -> None:
@@ -91,7 +100,8 @@ class Worker:
             with anyio.move_on_after(delay.total_seconds()):
                 await self._wake.wait()
             if not self._wake.is_set():
-                self._asked = _Asked(self._shop.clock.monotonic())
+                now = self._shop.clock.monotonic()
+                self._asked = _Asked(now, now)
         else:
             await self._wake.wait()
         self._wake = anyio.Event()
@@ -106,7 +116,9 @@ class Worker:
         name = self.reconciler.service.name
         with anyio.CancelScope() as self._looking:
             try:
-                await self.reconciler.look(not_before=asked.not_before, forced=asked.forced)
+                await self.reconciler.look(
+                    not_before=asked.not_before, fetched=asked.fetched, forced=asked.forced
+                )
             except WarmdError as error:
                 self._failed(error)
             except Exception as error:
@@ -139,6 +151,7 @@ class Supervisor:
         self._by_stack = {w.reconciler.service.stack: w for w in self.workers.values()}
         self._settling = anyio.Lock()
         self._leaving = anyio.Event()
+        self._pulsed = float("-inf")
 
     def poke(self, name: str | None = None) -> None:
         """Look now: at one service, or at all."""
@@ -191,7 +204,7 @@ class Supervisor:
     async def _pulse(self) -> None:
         """All workers look at once, so that one listing serves them all."""
         while True:
-            now = self._shop.clock.monotonic()
+            self._pulsed = now = self._shop.clock.monotonic()
             for worker in self.workers.values():
                 worker.wake(not_before=now)
             delay = pacing.next_look(self._shop.interval, failures=0, random=self._shop.clock.jitter())
@@ -205,7 +218,8 @@ class Supervisor:
                 async for stack in self._shop.swarm.events():
                     failures = 0
                     if worker := self._by_stack.get(stack):
-                        worker.wake(not_before=self._shop.clock.monotonic())
+                        # An event says nothing about the source: a crash loop must not fetch.
+                        worker.wake(not_before=self._shop.clock.monotonic(), fetched=self._pulsed)
             except WarmdError as error:
                 log.debug("events.lost", why=str(error))
             failures += 1
@@ -254,6 +268,18 @@ class Supervisor:
             )
             for name, worker in self.workers.items()
             if isinstance(worker.trouble, JournalError)
+        ]
+        wanted += [
+            Notice(
+                "look-failed",
+                name,
+                notices.CRITICAL,
+                f"{name}: it can't be looked after, {worker.failures} tries failed",
+                str(worker.trouble),
+                commands=(f"warmd status {name}", f"warmd reconcile {name}"),
+            )
+            for name, worker in self.workers.items()
+            if worker.failures >= DOCKER_TRIES and worker.trouble and not isinstance(worker.trouble, _TOLD)
         ]
         wanted += [
             Notice(

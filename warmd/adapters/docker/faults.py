@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import re
 
-from warmd.errors import DockerUnreachable, Refused, RegistryUnreachable, SwarmConflict, WarmdError
+from warmd.errors import DockerUnreachable, Refused, RegistryUnreachable, SwarmConflict, Transient, WarmdError
 
 _NOT_RUNNING = "is Docker running? try: docker -H {host} info"
 _DENIED = "this user may not use Docker's socket: run warmd as root or in the group docker"
@@ -55,7 +55,12 @@ def translate(host: str, doing: str, status: int, message: str) -> WarmdError:
         return DockerUnreachable(f"{doing}: the swarm at {host} is locked", hint="docker swarm unlock")
     if 400 <= status < 500:
         return Refused(f"{doing}: {text}")
-    return DockerUnreachable(f"Docker failed at {host} ({doing}): HTTP {status}: {text}")
+    failed = f"Docker failed at {host} ({doing}): HTTP {status}: {text}"
+    # With 502 to 504, and while the swarm has no leader, nobody answers for the swarm. A plain 500 is an
+    # answer: the same call may go on failing, and whoever waits must not wait for ever.
+    if status > 500 or "leader" in lower or "being prepared" in lower:
+        return DockerUnreachable(failed)
+    return Transient(failed)
 
 
 def _no_manager(host: str, doing: str, text: str, lower: str) -> DockerUnreachable:

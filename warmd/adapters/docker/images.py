@@ -30,6 +30,13 @@ class Images:
         answer: Mapping[str, Any] | None = await self._engine.call("GET", path, doing=doing, missing_ok=True)
         return answer
 
+    async def digest_of(self, image: str) -> str | None:
+        """The image as ``name:tag@digest``, by what this node knows of it; None where that is not clear."""
+        reference = Reference.parse(image)
+        here = await self.inspect(reference)
+        known = _digests(here, reference) if here else ()
+        return reference.pinned(known[0]) if len(known) == 1 else None
+
     async def pull(self, image: str) -> str:
         """The image as ``name:tag@digest``, on this node now. Raises Refused or RegistryUnreachable.
 

@@ -147,6 +147,9 @@ class DockerSwarm:
     async def pull(self, image: str) -> str:
         return await self._images.pull(image)
 
+    async def digest_of(self, image: str) -> str | None:
+        return await self._images.digest_of(image)
+
     async def image_config(self, image: str) -> Json | None:
         inspected = await self._images.inspect(Reference.parse(image))
         return None if inspected is None else inspected.get("Config") or {}
