@@ -165,6 +165,25 @@ class TestDeploying:
         assert services["app"].labels[LABEL_RUN] == "run-2"
         assert await site.settled_task_ids() == tasks
 
+    @pytest.mark.parametrize("network", ["host", "bridge"])
+    async def test_the_nodes_own_networks_go_back_as_they_came(
+        self, site: Site, image: str, network: str
+    ) -> None:
+        compose = f"""
+version: "3.8"
+services:
+  app: {{ image: {image}, networks: [node], deploy: {{ replicas: 0 }} }}
+networks:
+  node: {{ external: true, name: {network} }}
+"""
+        bundle = await site.bundle(compose)
+        await site.deployer().deploy(bundle, labels=LABELS)
+        back = await site.deployer().read_back()
+        assert diff(bundle, back) == ()
+        await site.deployer().check(back)
+        await site.deployer().deploy(back, labels={**LABELS, LABEL_RUN: "run-2"})
+        assert (await site.services())["app"].labels[LABEL_RUN] == "run-2"
+
     async def test_a_label_that_is_not_given_again_goes(self, site: Site, image: str) -> None:
         bundle = await site.bundle(asleep(image))
         await site.deployer().deploy(bundle, labels=LABELS)

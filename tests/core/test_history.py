@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -195,13 +195,76 @@ def test_only_the_newest_ended_runs_are_kept_in_memory() -> None:
     assert ids == [f"r{number}" for number in range(3, h.RUNS_KEPT + 3)]
 
 
+# --- whose the data is
+
+
+TO_OLD: dict[str, Any] = {"kind": Kind.RESTORE, "from_version": NEW, "to_version": OLD}
+
+
+@pytest.mark.parametrize(
+    ("changes", "way", "whose"),
+    [
+        ({}, FORWARD[:5], OLD),
+        ({}, (*FORWARD[:4], *REVIVED), OLD),
+        ({}, FORWARD[:6], NEW),
+        ({}, (*FORWARD, S.STUCK), NEW),
+        ({}, (*FORWARD, *BACK[:2]), NEW),
+        ({}, (*FORWARD, *BACK[:3]), OLD),
+        ({"copy": False}, (*STRAIGHT, *BACK[2:]), NEW),
+        ({"kind": Kind.REPAIR, "to_version": OLD}, STRAIGHT, OLD),
+        ({"to_version": None}, FORWARD, None),
+        (TO_OLD, (*FORWARD[:2], *BACK[:2]), OLD),
+        (TO_OLD, (*FORWARD[:2], *BACK[:3]), OLD),
+        ({**TO_OLD, "to_version": NEW}, (*FORWARD[:2], *BACK[:2]), OLD),
+        ({**TO_OLD, "to_version": NEW}, (*FORWARD[:2], *BACK[:3]), NEW),
+    ],
+    ids=[
+        "copied-is-not-touched",
+        "the-old-one-started-again",
+        "a-deploy-hands-it-over",
+        "stuck-leaves-it-there",
+        "half-put-back",
+        "put-back",
+        "nobody-put-it-back",
+        "repaired",
+        "to-no-known-version",
+        "half-restored",
+        "restored",
+        "half-restored-to-another",
+        "restored-to-another",
+    ],
+)
+def test_the_data_is_of_the_version_that_last_worked_on_it(
+    changes: dict[str, Any], way: tuple[State, ...], whose: str | None
+) -> None:
+    story = Story().tell(h.last_good(good(OLD), {})).begins(plan(**changes)).enters(*way)
+    assert story.history.data_of == whose
+
+
+def test_the_data_is_of_what_somebody_moved_to_until_something_else_is_known() -> None:
+    story = Story().tell(h.last_good(good(OLD), {}))
+    assert story.history.data_of == OLD
+    moved = story.tell(h.moved(story.now, NEW)).history
+    assert (moved.data_of, moved.last_good) == (NEW, good(OLD))
+    assert story.tell(h.last_good(good(None, how=h.ADOPTED), {})).history.data_of is None
+
+
+def test_a_rollback_without_data_gives_the_data_back_only_when_it_is_good() -> None:
+    story = Story().begins(plan(copy=False)).enters(*STRAIGHT, *BACK[2:])
+    assert story.history.data_of == NEW
+    story.enters(S.ROLLED_BACK, last_good=h.good_json(good(OLD), {}))
+    assert story.history.data_of == OLD
+
+
 # --- last good
 
 
 @pytest.mark.parametrize("version", [OLD, None])
 def test_last_good_comes_back_whole(version: str | None) -> None:
     parsed = Version.of(version) if version else None
-    whole = LastGood(parsed, "blob", NOW, h.TAKEN_OVER, "c" * 40, "blob-r", "inputs", "r7", said="1.0.0")
+    whole = LastGood(
+        parsed, "blob", NOW, h.TAKEN_OVER, "c" * 40, "blob-r", "inputs", "r7", said="1.0.0", pinned="b"
+    )
     history = Story().tell(h.last_good(whole, {"s_app": "x/1"}, uid=1000)).history
     assert (history.last_good, history.live) == (whole, {"s_app": "x/1"})
 
@@ -216,6 +279,21 @@ def test_last_good_in_the_record_of_the_end_is_one_with_the_outcome(end: State) 
     after = story.enters(end, last_good=h.good_json(now_good, {"s_app": "y/1"})).history
     assert (after.last_good, after.live, after.unfinished) == (now_good, {"s_app": "y/1"}, None)
     assert len(story.records) == before.seq + 1
+
+
+def test_new_marks_change_only_what_is_compared_with() -> None:
+    story = Story().tell(h.marks(NOW, {"s_app": "y/1"}, "i2"))
+    assert story.history == History(seq=1)  # with nothing good there is nothing to compare with
+    story.tell(h.last_good(good(OLD), {"s_app": "x/1"})).tell(h.drift(story.now, ["s_db is missing"]))
+    before = story.history
+    after = story.tell(h.marks(story.now, {"s_app": "y/1"}, "i2")).history
+    assert before.last_good is not None
+    changed: dict[str, Any] = {
+        "seq": 4,
+        "live": {"s_app": "y/1"},
+        "last_good": replace(before.last_good, inputs="i2"),
+    }
+    assert after == replace(before, **changed)
 
 
 def test_takeovers_and_adoptions_are_remembered() -> None:
@@ -257,6 +335,12 @@ def test_drift_counts_from_its_first_sight() -> None:
     assert (history.drift_since, history.drift) == (NOW, ("s_app is at zero", "s_db is missing"))
     history = story.tell(h.drift_over(story.now)).history
     assert (history.drift_since, history.drift) == (None, ())
+
+
+def test_a_clock_that_was_set_back_does_not_put_a_repair_off() -> None:
+    story = Story().tell(h.drift(NOW + HOUR, ["s_app is at zero"]))
+    assert story.tell(h.drift(NOW, ["s_app is at zero"])).history.drift_since == NOW
+    assert story.tell(h.drift(NOW + MINUTE, ["s_app is at zero"])).history.drift_since == NOW
 
 
 @pytest.mark.parametrize(

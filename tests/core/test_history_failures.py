@@ -131,6 +131,31 @@ def test_a_retried_start_of_the_old_version_is_tried_again(last: tuple[State, ..
     assert (history.unfinished.state, history.runs) == (S.RESTARTING, ())
 
 
+@pytest.mark.parametrize("last", BACK[2:])
+def test_a_retried_snapshot_run_starts_what_ran_and_leaves_its_data_alone(last: State) -> None:
+    way = (*FORWARD, *BACK[2 : BACK.index(last) + 1])
+    story = Story().gets_stuck(plan(kind=Kind.SNAPSHOT, to_version=OLD), *way, snapshot=SNAPSHOT)
+    assert story.run.snapshot is not None
+    story.tell(h.retry(story.now, uid=0))
+    assert story.run.state is S.REDEPLOYING
+
+
+@pytest.mark.parametrize(
+    ("way", "goes_on_in"),
+    [((*FORWARD, S.HALTING), S.HALTING), ((*STOPPED, S.RESTARTING), S.RESTARTING), (FORWARD, None)],
+    ids=["rollback", "restart", "forgotten"],
+)
+def test_a_retry_of_a_version_is_about_that_version_only(
+    way: tuple[State, ...], goes_on_in: State | None
+) -> None:
+    story = blocked("1.2.0+5.2").begins(plan("r9")).enters(*way, snapshot=SNAPSHOT).fails(S.STUCK)
+    before = story.history.stuck
+    after = story.tell(h.retry(story.now, uid=0, version="1.2.0+5.2")).history
+    assert (after.stuck, set(after.failures)) == (before, {NEW})
+    after = story.tell(h.retry(story.now, uid=0, version=NEW)).history
+    assert (after.stuck, after.run.state if after.run else None) == (None, goes_on_in)
+
+
 def test_a_retry_leaves_an_unfinished_run_alone() -> None:
     story = Story().begins(plan()).enters(*FORWARD)
     before = story.run
@@ -144,6 +169,23 @@ def test_what_is_declared_good_ends_being_stuck(how: str) -> None:
     assert history.run is None
     # The new version is above what is good now: it is still not tried again by itself.
     assert set(history.failures) == {NEW}
+
+
+@pytest.mark.parametrize("how", [h.ADOPTED, h.TAKEN_OVER])
+def test_what_is_declared_good_ends_waiting_for_blind_probes(how: str) -> None:
+    story = Story().begins(plan()).enters(*FORWARD)
+    declared = h.last_good(good(NEW, how=how), {})
+    assert story.tell(declared).history.unfinished is not None  # it is watched, and goes on
+    story.enters(S.GATING, blind=True)
+    assert story.tell(declared).history.run is None
+
+
+def test_what_is_declared_good_ends_a_blind_restore_and_what_it_was_to_end() -> None:
+    story = Story().gets_stuck(plan("r1"), *FORWARD, S.HALTING, S.RESTORING)
+    story.begins(plan("r2", Kind.RESTORE)).enters(*FORWARD[:2], *BACK, S.REGATING, blind=True)
+    assert story.history.set_aside is not None
+    history = story.tell(h.last_good(good(NEW, how=h.ADOPTED), {})).history
+    assert (history.run, history.set_aside) == (None, None)
 
 
 def test_a_failed_restore_of_a_stuck_service_leaves_it_stuck() -> None:

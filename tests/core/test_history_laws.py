@@ -16,7 +16,7 @@ from tests.core.building import NEW, NOW, OLD, SNAPSHOT, Story, good, plan
 from warmd.core import history as h
 from warmd.core.history import Approval, History
 from warmd.core.journal import Draft
-from warmd.core.machine import ENDS, TABLE, Event, State, advance
+from warmd.core.machine import ENDS, REVIVAL, TABLE, Event, State, advance
 from warmd.core.runs import Cause, Kind
 from warmd.core.versions import Version
 
@@ -77,18 +77,32 @@ class Journal(RuleBasedStateMachine):
         assert (self.stepped.run or self.stepped.runs[-1]).state is state or self.stepped.set_aside is None
         assert self.stepped.runs[-1:] == () or state not in ENDS or self.stepped.runs[-1].state is state
 
-    @precondition(lambda self: self._run_is_over)
+    @precondition(lambda self: self._run_is_over or self.stepped.run.blind_since)
     @rule(version=VERSIONS, how=st.sampled_from([h.ADOPTED, h.TAKEN_OVER]))
     def declare_good(self, version: str, how: str) -> None:
         self._tell(h.last_good(good(version, how=how), {"s_app": "x/1"}, uid=0))
-        assert self.stepped.run is None
+        assert (self.stepped.run, self.stepped.data_of) == (None, version)
         assert all(Version.of(version) < Version.of(failed) for failed in self.stepped.failures)
 
     @rule(version=st.none() | VERSIONS)
     def retry(self, version: str | None) -> None:
+        before = self.stepped.stuck
+        another = before is not None and version not in (None, before.plan.to_version)
         self._tell(h.retry(self.story.now, uid=0, version=version))
         assert version not in self.stepped.failures
-        assert self.stepped.stuck is None
+        assert self.stepped.stuck == (before if another else None)
+
+    @rule(version=VERSIONS)
+    def move(self, version: str) -> None:
+        before = self.stepped.last_good
+        self._tell(h.moved(self.story.now, version))
+        assert (self.stepped.data_of, self.stepped.last_good) == (version, before)
+
+    @rule(live=st.dictionaries(NAMES, NAMES, max_size=2))
+    def mark(self, live: dict[str, str]) -> None:
+        self._tell(h.marks(self.story.now, live, "i9"))
+        if self.stepped.last_good is not None:
+            assert (self.stepped.live, self.stepped.last_good.inputs) == (live, "i9")
 
     @rule(version=VERSIONS)
     def approve(self, version: str) -> None:
@@ -156,6 +170,13 @@ class Journal(RuleBasedStateMachine):
             assert history.unfinished is not None
 
     @invariant()
+    def after_a_deploy_nobody_claims_that_the_data_is_untouched(self) -> None:
+        for run in (self.stepped.run, *self.stepped.runs):
+            states = [state for state, _ in run.states] if run else []
+            if State.DEPLOYING in states:
+                assert not (REVIVAL | {State.INTERRUPTED, State.FAILED_UNCHANGED}) & set(states)
+
+    @invariant()
     def what_is_blocked_has_a_run_that_says_why(self) -> None:
         runs = {run.plan.id: run for run in self.stepped.runs}
         for version, failure in self.stepped.failures.items():
@@ -197,6 +218,8 @@ WRITTEN: Mapping[str, st.SearchStrategy[Draft]] = {
     h.RESUMED: st.builds(h.resumed, AT, uid=UIDS),
     h.DRIFT: st.builds(h.drift, AT, st.lists(TEXT, max_size=3)),
     h.DRIFT_OVER: st.builds(h.drift_over, AT),
+    h.MOVED: st.builds(h.moved, AT, VERSIONS),
+    h.MARKS: st.builds(h.marks, AT, st.dictionaries(TEXT, TEXT, max_size=2), st.none() | TEXT),
     h.ALERT_OPENED: st.builds(h.alert_opened, AT, TEXT, TEXT, BODIES),
     h.ALERT_RESOLVED: st.builds(h.alert_resolved, AT, TEXT, TEXT, BODIES),
     h.ALERT_DELIVERED: st.builds(h.alert_delivered, AT, TEXT),

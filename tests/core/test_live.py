@@ -152,7 +152,10 @@ def test_which_version_runs(
 
 
 def test_nothing_runs_where_nothing_is_deployed() -> None:
-    assert running(LastGood(Version.of("1.0.0"), "blob", NOW, "committed"), stack()) is None
+    good = LastGood(Version.of("1.0.0"), "blob", NOW, "committed")
+    assert running(good, stack()) is None
+    assert not moved(good, stack())
+    assert not moved(good, None)  # nobody looked
 
 
 def test_without_a_last_good_nothing_is_down_and_everything_is_suspect() -> None:

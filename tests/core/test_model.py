@@ -17,6 +17,7 @@ from warmd.core.model import (
     Bundle,
     Catalog,
     Health,
+    LastGood,
     Note,
     Probe,
     Release,
@@ -100,6 +101,14 @@ def test_a_release_is_found_by_its_version_however_spelled() -> None:
     assert catalog.find(Version.of("v1.0.0+5.0")) is RELEASE
     assert catalog.find(Version.of("1.0.0+5.1")) is None
     assert catalog.find(None) is None
+
+
+@pytest.mark.parametrize(("pinned", "deploys"), [("blob-p", "blob-p"), (None, "blob")])
+def test_what_was_good_is_deployed_by_digest_where_it_was_deployed_by_tag(
+    pinned: str | None, deploys: str
+) -> None:
+    good = LastGood(Version.of("1.0.0"), "blob", NOW, "taken-over", pinned=pinned)
+    assert (good.bundle, good.deployable) == ("blob", deploys)
 
 
 # --- JSON

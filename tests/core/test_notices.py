@@ -1,22 +1,21 @@
-"""Which conditions are told, in which words and with which commands; and when each opens and resolves."""
+"""Which conditions are told, in which words and with which commands."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
-from tests.core.building import BACK, FORWARD, MINUTE, NEW, NOW, OLD, SNAPSHOT, STRAIGHT, S, Story, good, plan
+from tests.core.building import BACK, FORWARD, NEW, NOW, OLD, SNAPSHOT, STRAIGHT, S, Story, good, plan
 from tests.core.test_gate import ALL, NOTED, Case, release
 from warmd.core import alerts, gate, notices, rules
 from warmd.core import history as h
 from warmd.core.gate import Action, Decision, Held
 from warmd.core.history import Failure, History
 from warmd.core.machine import State
-from warmd.core.model import Catalog, Note
+from warmd.core.model import Note
 from warmd.core.notices import Notice
 from warmd.core.runs import Cause, Kind, RunPlan
 
@@ -144,6 +143,14 @@ def test_holds_of_the_service_itself(name: str, severity: str, commands: list[st
     assert list(notice.commands) == commands
 
 
+def test_a_pause_is_told_where_it_keeps_a_run_half_way() -> None:
+    halted = replace(held(gate.PAUSED), action=Action.RESUME, name="resume")
+    notice = only(wanted(halted))
+    assert (notice.kind, notice.candidate, notice.severity) == ("held-paused", "", "critical")
+    is_an_alert(notice)
+    assert wanted(held(gate.PAUSED)) == ()  # nothing is half done, and a person has just asked for it
+
+
 # --- runs that did not go well
 
 
@@ -169,6 +176,58 @@ def test_a_failure_is_told_until_it_is_forgiven(outcome: State, kind: str, sever
 def test_failures_are_told_each_in_the_order_they_happened() -> None:
     story = Story().rolls_back(plan("r1", to_version="1.2.0+5.2")).rolls_back(plan("r2"))
     assert conditions(wanted(history=story.history)) == [("rolled-back", "1.2.0+5.2"), ("rolled-back", NEW)]
+
+
+THE_SAME = {"kind": Kind.DEPLOY, "to_version": OLD}
+SNAPSHOT_RUN = {"kind": Kind.SNAPSHOT, "to_version": OLD}
+REVIVED = (*FORWARD[:4], S.RESTARTING, S.REVIVING, S.INTERRUPTED)
+
+
+@pytest.mark.parametrize(
+    ("changes", "way", "cause", "kind"),
+    [
+        (THE_SAME, (*FORWARD, *BACK, S.ROLLED_BACK), Cause.FAILURE, "rolled-back"),
+        (THE_SAME, REVIVED, Cause.FAILURE, "interrupted"),
+        (SNAPSHOT_RUN, (*FORWARD, *BACK[2:], S.ROLLED_BACK), Cause.FAILURE, "rolled-back"),
+        (SNAPSHOT_RUN, REVIVED, Cause.FAILURE, "interrupted"),
+        (SNAPSHOT_RUN, REVIVED, Cause.ABORT, None),
+        (SNAPSHOT_RUN, REVIVED, Cause.SIGNAL, None),
+        (SNAPSHOT_RUN, (*FORWARD, S.COMMITTED), None, None),
+        (
+            {"kind": Kind.RESTORE, "to_version": OLD},
+            (*FORWARD[:2], *BACK, S.ROLLED_BACK),
+            Cause.FAILURE,
+            None,
+        ),
+    ],
+    ids=[
+        "deploy-rolled-back",
+        "deploy-interrupted",
+        "snapshot-rolled-back",
+        "snapshot-interrupted",
+        "aborted-by-who-knows-it",
+        "told-to-stop-is-made-again",
+        "went-well",
+        "restore-that-went-through-at-its-second-try",
+    ],
+)
+def test_a_run_that_failed_and_speaks_against_no_version_is_told_until_the_next(
+    changes: dict[str, Any], way: tuple[State, ...], cause: Cause | None, kind: str | None
+) -> None:
+    planned = plan("r1", **changes)
+    story = Story().begins(planned).enters(*way, cause=cause, detail="gating: it is sick")
+    found = wanted(history=story.history)
+    assert conditions(found) == ([(kind, "")] if kind else [])
+    for notice in found:
+        assert notice.summary == f"app: the {planned.kind} failed; what ran before runs again"
+        assert (notice.detail, notice.run, notice.severity) == ("gating: it is sick", "r1", "warning")
+        assert notice.commands == ("warmd history app", "warmd plan app")
+        is_an_alert(notice)
+    assert wanted(history=story.commits(plan("r2", **changes)).history) == ()
+
+
+def test_a_run_that_speaks_against_a_version_is_told_once() -> None:
+    assert conditions(wanted(history=Story().rolls_back(plan()).history)) == [("rolled-back", NEW)]
 
 
 RETRY, ADOPT, RESTORE = "warmd retry app", "warmd adopt app", "warmd restore app r1"
@@ -262,70 +321,24 @@ def test_trouble_is_told_at_once_unless_it_may_pass(transient: bool, told_at: in
     is_an_alert(notice)
 
 
-def test_trouble_is_over_where_all_is_well() -> None:
+@pytest.mark.parametrize(
+    ("decision", "told"),
+    [
+        (WAITS, True),
+        (Decision(Action.UPGRADE, "upgrade", "once more"), True),
+        (Decision(Action.RESUME, "resume", "once more, and half-way"), True),
+        (QUIET, False),
+        (Decision(Action.STAY, gate.PAUSED, "paused"), False),
+        (Decision(Action.STAY, rules.MAJOR, "another release now"), False),
+    ],
+    ids=["waits-for-it", "tries-again", "trying-again", "withdrawn-and-all-is-well", "paused", "held"],
+)
+def test_trouble_is_told_while_it_is_what_is_waited_for(decision: Decision, told: bool) -> None:
     history = Story().begins(plan()).fails(S.FAILED_UNCHANGED).history
-    assert conditions(wanted(WAITS, history)) == [("failed-unchanged", NEW)]
-    assert wanted(QUIET, history) == ()  # the release was withdrawn, say
+    assert conditions(wanted(decision, history)) == ([("failed-unchanged", NEW)] if told else [])
 
 
 def test_trouble_with_no_known_version() -> None:
     story = Story().begins(plan(to_version=None)).fails(S.FAILED_UNCHANGED, "")
     notice = only(wanted(WAITS, story.history))
     assert (notice.candidate, notice.summary) == ("", "app: the run failed before anything was touched")
-
-
-# --- the source
-
-
-DAY = timedelta(days=1)
-
-
-@pytest.mark.parametrize(
-    ("trouble", "fetched", "says"),
-    [
-        (None, NOW - 9 * DAY, None),
-        ("no route", NOW, None),
-        ("no route", NOW - DAY + MINUTE, None),
-        ("no route", NOW - DAY, "since 2026-05-03 12:00 UTC"),
-        ("no route", None, "and never did"),
-        (None, None, None),
-    ],
-    ids=[
-        "answers",
-        "just-silent",
-        "silent-not-yet-a-day",
-        "silent-a-day",
-        "never-answered",
-        "offline-and-new",
-    ],
-)
-def test_a_source_that_is_silent_for_a_day(
-    trouble: str | None, fetched: datetime | None, says: str | None
-) -> None:
-    notice = notices.of_source(Catalog((), fetched_at=fetched, trouble=trouble), NOW, "app")
-    if says is None:
-        assert notice is None
-        return
-    assert notice is not None
-    assert (notice.kind, notice.candidate, notice.detail) == ("source-unreachable", "", trouble)
-    assert notice.summary == f"app: its source does not answer, {says}"
-    is_an_alert(notice)
-
-
-# --- opening and resolving
-
-
-def test_conditions_open_once_and_resolve_when_they_are_gone() -> None:
-    drift, major = (
-        Notice("drift", "", "warning", "app: drift"),
-        Notice("held-major", NEW, "info", "app: major"),
-    )
-    opened = notices.changes((drift, major), {})
-    assert (opened.opens, opened.resolves) == ((drift, major), ())
-    known = {("drift", ""): "f1", ("held-major", NEW): "f2"}
-    lasts = notices.changes((replace(drift, summary="app: in other words"), major), known)
-    assert (lasts.opens, lasts.resolves) == ((), ())
-    newer = replace(major, candidate="2.0.0+6.0")
-    moved = notices.changes((newer,), known)
-    assert (moved.opens, moved.resolves) == ((newer,), ("f1", "f2"))
-    assert notices.changes((), known).resolves == ("f1", "f2")

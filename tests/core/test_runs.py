@@ -12,13 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.core.building import HOUR, MINUTE, NEW, NOW, OLD, Story, plan
-from warmd.core.machine import ENDS, ROLLBACK, TABLE, Event, State
+from warmd.core.machine import ENDS, REVIVAL, ROLLBACK, TABLE, Event, State
 from warmd.core.model import SnapshotHandle, canonical
-from warmd.core.runs import Cause, Kind, Run, RunPlan, after_check, after_failure
+from warmd.core.runs import CLOCK_SLACK, Cause, Kind, Run, RunPlan, after_check, after_failure
 
 HANDLE = SnapshotHandle("n1", "r1")
 DEPLOYED = (State.DEPLOYING, State.GATING)
 WITHIN, PAST = HOUR, HOUR + timedelta(seconds=1)
+#: A deploy stamped after now: the clock was corrected a little, or set back.
+CORRECTED, SET_BACK = -CLOCK_SLACK, -CLOCK_SLACK - timedelta(seconds=1)
 
 
 @dataclass(frozen=True)
@@ -55,8 +57,13 @@ AFTER_DEPLOY = [
     Case("deploy-past-the-horizon", Kind.DEPLOY, Event.GIVE_UP, LATE, age=PAST),
     Case("deploy-without-its-snapshot", Kind.DEPLOY, Event.GIVE_UP, BARE, snapshot=False),
     Case("deploy-stateless", Kind.DEPLOY, Event.REVERT, copy=False, snapshot=False),
-    Case("snapshot", Kind.SNAPSHOT, Event.RECOVER),
-    Case("snapshot-past-the-horizon", Kind.SNAPSHOT, Event.GIVE_UP, LATE, age=PAST),
+    Case("upgrade-after-the-clock-was-corrected", Kind.UPGRADE, Event.RECOVER, age=CORRECTED),
+    Case("upgrade-after-the-clock-was-set-back", Kind.UPGRADE, Event.GIVE_UP, LATE, age=SET_BACK),
+    Case("upgrade-stateless-asks-no-clock", Kind.UPGRADE, Event.REVERT, copy=False, snapshot=False, age=SET_BACK),
+    Case("snapshot-leaves-the-data-as-it-is", Kind.SNAPSHOT, Event.REVERT),
+    Case("snapshot-past-the-horizon", Kind.SNAPSHOT, Event.REVERT, age=PAST),
+    Case("snapshot-after-the-clock-was-set-back", Kind.SNAPSHOT, Event.REVERT, age=SET_BACK),
+    Case("snapshot-with-nothing-before-it", Kind.SNAPSHOT, Event.GIVE_UP, NOTHING, previous=None),
     Case("cold-deploy", Kind.COLD_DEPLOY, Event.GIVE_UP, NOTHING, copy=False, snapshot=False, previous=None),
     Case("repair-is-the-old-version-already", Kind.REPAIR, Event.GIVE_UP, NOTHING, copy=False, snapshot=False),
 ]  # fmt: skip
@@ -70,9 +77,8 @@ def test_after_the_deploy(case: Case, state: State) -> None:
     assert case.why in why
 
 
-EVERYTHING = list(
-    itertools.product(State, Kind, (True, False), (WITHIN, PAST), (True, False), (None, "blob-old"))
-)
+AGES = (WITHIN, PAST, CORRECTED, SET_BACK)
+EVERYTHING = list(itertools.product(State, Kind, (True, False), AGES, (True, False), (None, "blob-old")))
 
 
 def test_laws_of_failure_over_every_combination() -> None:
@@ -88,9 +94,10 @@ def test_laws_of_failure_over_every_combination() -> None:
         if event is Event.RECOVER:  # data is replaced only where there is some, and in time
             assert copy, case
             assert snapshot, case
-            assert age <= HOUR, case
-        if event is Event.REVERT:  # the version alone goes back only where no data was copied
-            assert not copy, case
+            assert -CLOCK_SLACK <= age <= HOUR, case
+            assert kind is not Kind.SNAPSHOT, case
+        if event is Event.REVERT:  # the version alone goes back only where there is no copy that cures
+            assert not copy or kind is Kind.SNAPSHOT, case
         if event is not Event.GIVE_UP:
             assert previous, case
 
@@ -142,13 +149,24 @@ def test_outage(stopped: int | None, deployed: int | None, healthy: int | None, 
     assert run.outage == (None if outage is None else outage * MINUTE)
 
 
+@pytest.mark.parametrize(
+    ("kind", "snapshot", "back"),
+    [
+        (Kind.UPGRADE, HANDLE, Event.RETRY),
+        (Kind.UPGRADE, None, Event.REVERT),
+        (Kind.RESTORE, HANDLE, Event.RETRY),
+        (Kind.SNAPSHOT, HANDLE, Event.REVERT),
+    ],
+    ids=["with-data", "stateless", "restore", "snapshot-never-puts-its-copy-back"],
+)
 @pytest.mark.parametrize("state", State)
-def test_only_a_stuck_run_can_go_on_rolling_back_and_only_from_a_rollback(state: State) -> None:
-    assert Run(plan(), NOW, state).way_on is None
-    on = {State.RESTARTING: Event.RESTART, State.REVIVING: Event.RESTART} | dict.fromkeys(
-        ROLLBACK, Event.REVERT
-    )
-    assert Run(plan(), NOW, State.STUCK, stuck_in=state).way_on == on.get(state)
+def test_only_a_stuck_run_goes_on_and_only_the_way_it_was_on(
+    state: State, kind: Kind, snapshot: SnapshotHandle | None, back: Event
+) -> None:
+    run = Run(plan(kind=kind), NOW, snapshot=snapshot)
+    assert replace(run, state=state).way_on is None
+    on = dict.fromkeys(REVIVAL, Event.RESTART) | dict.fromkeys(ROLLBACK, back)
+    assert replace(run, state=State.STUCK, stuck_in=state).way_on == on.get(state)
 
 
 def test_a_rollback_deploys_what_ran_and_a_restore_what_the_snapshot_holds() -> None:

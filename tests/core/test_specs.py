@@ -320,6 +320,14 @@ def test_pinning_keeps_the_tag_and_unpinning_takes_the_digest_off() -> None:
     assert specs.unpinned(by_digest).images == {"shop_app": "app:1.0", "shop_db": "db:2"}
 
 
+def test_pinning_leaves_an_image_that_came_from_no_registry_as_it_is() -> None:
+    plain = bundle(spec(), spec(name="shop_db", image="db:2@sha256:old"))
+    known = {"app:1.0": "app:1.0", "db:2@sha256:old": "db:2"}
+    assert specs.pinned(plain, known) == plain
+    half = specs.pinned(plain, known | {"app:1.0": "app@sha256:aaa"})
+    assert half.images == {"shop_app": "app:1.0@sha256:aaa", "shop_db": "db:2@sha256:old"}
+
+
 @pytest.mark.parametrize(
     ("mount", "labels"),
     [

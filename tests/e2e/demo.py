@@ -63,7 +63,9 @@ class Demo:
         app = version.partition("+")[2]
         image = self.lab.warm_app(app, repo=SERVICE, bad="never-healthy" if bad else None)
         label = {"version": version, "stack": STACK}
-        self.recipe.publish(version, compose=warm_compose(image, "${PORT}", **label), notes=notes)
+        self.recipe.publish(
+            version, compose=warm_compose(image, "${PORT}", network="overlay", **label), notes=notes
+        )
         self.stage.say(f"published: {version}" + (" (with release notes)" if notes else ""))
 
     def data(self) -> dict[str, Any]:

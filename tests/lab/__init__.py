@@ -1,6 +1,7 @@
 """A private, real one-node swarm with a real registry, for tests, the demo and the end-to-end run."""
 
-from tests.lab.lab import Lab, LabError
+from tests.lab.lab import Lab
+from tests.lab.note import LabError
 from tests.lab.recipe import Recipe
 from tests.lab.warmapp import Bad, warm_compose
 

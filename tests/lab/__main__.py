@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from tests.lab.lab import notes
+from tests.lab.note import alone, notes, sweep_orphans
 
 
 def main(argv: list[str]) -> int:
@@ -14,13 +14,13 @@ def main(argv: list[str]) -> int:
                 state = "leavings" if note.orphan else "kept" if note.keep else f"owner {note.pid}"
                 sys.stdout.write(f"{note.id}  {note.folder}  {state}\n")
         case ["stop", *ids] if ids:
-            for note in notes():
-                if note.id in ids:
-                    note.sweep()
+            with alone():
+                for note in notes():
+                    if note.id in ids:
+                        note.sweep()
         case ["sweep"]:
-            for note in notes():
-                if note.orphan:
-                    note.sweep()
+            with alone():
+                sweep_orphans()
         case _:
             sys.stderr.write(f"{__doc__}\n")
             return 2

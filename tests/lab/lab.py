@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import itertools
 import json
 import os
@@ -14,76 +13,19 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
 
 import httpx
 
 from tests.lab import host, registry, warmapp
+from tests.lab.note import LabError, Note, alone, notes, sweep_orphans
 
 # Sockets live in the folder and their paths must stay under 108 bytes; /tmp may be in memory.
 _HOME = Path(os.environ.get("WARMD_LAB_HOME", "/var/tmp"))
-_RECORDS = Path("/run/warmd-lab")
 _REGISTRY_PORT = 5000
 _BUSYBOX = Path("/bin/busybox")
-
-
-class LabError(Exception):
-    """The lab could not be started, or something in it did not happen in time."""
-
-
-@dataclass(frozen=True)
-class Note:
-    """What is written down about a lab before anything of it exists, so that its leavings are found."""
-
-    id: str
-    folder: str
-    index: int
-    pid: int
-    started: int
-    boot: str
-    made: float  # wall clock
-    keep: bool = False
-
-    @property
-    def path(self) -> Path:
-        return _RECORDS / f"{self.id}.json"
-
-    @property
-    def orphan(self) -> bool:
-        """True when its owner is gone and it was not meant to outlive it."""
-        if self.boot != host.boot_id():
-            return True
-        return not self.keep and host.start_time(self.pid) != self.started
-
-    def save(self) -> None:
-        draft = self.path.with_suffix(".new")
-        draft.write_text(json.dumps(asdict(self)))
-        draft.rename(self.path)
-
-    def sweep(self) -> None:
-        host.sweep(
-            folder=Path(self.folder), netns=self.name, link=self.name, cgroup=self.name, since=self.made
-        )
-        self.path.unlink(missing_ok=True)
-
-    @property
-    def name(self) -> str:
-        return f"wl-{self.id}"
-
-
-def notes() -> list[Note]:
-    return [Note(**json.loads(p.read_text())) for p in sorted(_RECORDS.glob("*.json"))]
-
-
-@contextlib.contextmanager
-def _alone() -> Iterator[None]:
-    """One lab at a time looks for leavings and takes addresses."""
-    _RECORDS.mkdir(mode=0o700, exist_ok=True)
-    with (_RECORDS / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 class Lab:
@@ -109,10 +51,8 @@ class Lab:
                 f"the lab lacks {', '.join(missing)}: apt-get install docker.io docker-registry iptables"
                 " iproute2 busybox-static"
             )
-        with _alone():
-            for note in notes():
-                if note.orphan:
-                    note.sweep()
+        with alone():
+            sweep_orphans()
             self.note = self._reserve()
         name = self.note.name
         self.folder = Path(self.note.folder)

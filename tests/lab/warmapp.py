@@ -96,11 +96,17 @@ def warm_compose(
     version: str | None = None,
     stack: str = "${STACK_NAME}",
     extra: str = "",
+    network: Literal["bridge", "overlay"] = "bridge",
 ) -> str:
     """A compose file of one service ``app``: host port, volume ``data``, a version label where given.
 
-    ``extra`` is appended as it is (more services or top-level keys).
+    ``extra`` is appended as it is (more services or top-level keys). On the node's own ``bridge`` the
+    engine stops and starts a task in half the time; an ``overlay`` network is the stack's own.
     """
+    if network == "bridge":
+        mode, internal = "", "{ external: true, name: bridge }"
+    else:
+        mode, internal = "\n      endpoint_mode: dnsrr", "{}"
     # docker makes a number of a variable's text, of a plain text it does not.
     shown = f'"{port}"' if isinstance(port, str) else port
     labels = f'\n      labels: ["coop-cloud.{stack}.version={version}"]' if version else ""
@@ -113,13 +119,12 @@ services:
     volumes: ["data:/data"]
     networks: [internal]
     stop_grace_period: 5s
-    deploy:
-      endpoint_mode: dnsrr
+    deploy:{mode}
       replicas: 1
       restart_policy: {{ condition: any, delay: 1s }}
       update_config: {{ order: stop-first }}{labels}
 networks:
-  internal: {{}}
+  internal: {internal}
 volumes:
   data: {{}}
 {extra}"""

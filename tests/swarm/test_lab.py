@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from tests.lab import Lab, Recipe, host, warm_compose
-from tests.lab.lab import notes
+from tests.lab.note import notes
 
 
 def ask(lab: Lab, port: int, path: str) -> httpx.Response | None:

@@ -80,7 +80,8 @@ def test_an_upgrade_that_was_killed_is_finished(story: Story, state: str) -> Non
 
 @pytest.mark.parametrize("state", ROLLBACKS)
 def test_a_rollback_that_was_killed_is_finished(story: Story, state: str) -> None:
-    world, before, data = story.world, story.deployed, checksum(world.volume)
+    world, before = story.world, story.deployed
+    data = checksum(world.volume)
     story.publish(bad="never-healthy")
     with passing(world) as pass_:
         pass_.reaches(state)
@@ -111,7 +112,8 @@ def test_an_upgrade_that_is_told_to_stop_leaves_the_service_up(story: Story, sta
 
 
 def test_a_rollback_that_is_told_to_stop_gets_as_far_as_starting_the_old_version(story: Story) -> None:
-    world, before, data = story.world, story.deployed, checksum(world.volume)
+    world, before = story.world, story.deployed
+    data = checksum(world.volume)
     story.publish(bad="never-healthy")
     with passing(world) as pass_:
         pass_.reaches("restoring")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 
@@ -51,6 +51,7 @@ class World:
     daemon: str = ""
     env: str = "{}"
     compose_extra: str = ""
+    network: Literal["bridge", "overlay"] = "bridge"
     name: str = "app"
     interval: str = "2s"
     docker_host: str = ""
@@ -118,12 +119,19 @@ policy = {{ {self.policy} }}
         self.recipe.publish(version, compose=compose, notes=notes)
 
     def compose(self, image: str) -> str:
-        return warm_compose(image, self.port, extra=self.compose_extra)
+        return warm_compose(image, self.port, extra=self.compose_extra, network=self.network)
 
     def labelled(self, version: str, **app: Any) -> str:
         """A compose text that says its version in a label, as recipes do."""
         image = self.lab.warm_app(version.partition("+")[2] or version, **app)
-        return warm_compose(image, self.port, version=version, stack=self.stack, extra=self.compose_extra)
+        return warm_compose(
+            image,
+            self.port,
+            version=version,
+            stack=self.stack,
+            extra=self.compose_extra,
+            network=self.network,
+        )
 
     def by_hand(self, compose: str) -> None:
         """Somebody types ``docker stack deploy``, and it runs."""

@@ -17,6 +17,7 @@ from warmd.core import pacing, rules
 from warmd.core.history import Approval, History
 from warmd.core.model import Catalog, Health, Policy, Probe, Release, StackSeen
 from warmd.core.rules import Step, Verdict
+from warmd.core.runs import Kind
 from warmd.core.versions import Version
 
 NOOP = "noop-healthy"
@@ -232,7 +233,10 @@ def _not_deployed(view: View) -> Decision:
 
 
 def _cold_deploy(view: View) -> Decision:
-    candidates = judge(view, None)
+    return replace(_first(view, judge(view, None)), judged=_answered(view))
+
+
+def _first(view: View, candidates: tuple[Candidate, ...]) -> Decision:
     if not candidates:
         return _stay(NOTHING_PUBLISHED, view.catalog.trouble or "the source has no release")
     best = next((c for c in reversed(candidates) if c.passes), None)
@@ -277,14 +281,14 @@ def _drifted(view: View, down: tuple[str, ...]) -> Decision:
 def _found_running(view: View) -> Decision | None:
     """What runs against what is known: take it over, or say why not. None where they agree."""
     good = view.history.last_good
-    if good is None and view.ours:
-        # A first deploy that never became healthy, and that a person said to try again.
+    well = view.health.health is Health.HEALTHY
+    if good is None and view.ours and _first_deploy_failed(view.history) and not well:
         return _cold_deploy(view)
     if good is None:
         if view.running is None:
             label = f'its label says "{view.running_text}"' if view.running_text else "no label says it"
             return _stay(UNKNOWN_CURRENT, f"which version runs is not known: {label}")
-        if view.health.health is not Health.HEALTHY:
+        if not well:
             return _stay(UNHEALTHY, f"not taken over while it is not healthy: {view.health.detail}")
         return Decision(Action.TAKE_OVER, "take-over", f"{view.running} was found running")
     if view.down:
@@ -294,11 +298,17 @@ def _found_running(view: View) -> Decision | None:
         return None
     if view.catalog.find(view.running) is None:
         return _stay(UNKNOWN_CURRENT, f"somebody deployed {view.running}, which is not published")
-    if view.health.health is not Health.HEALTHY:
+    if not well:
         return _stay(
             UNHEALTHY, f"somebody deployed {view.running}, and it is not healthy: {view.health.detail}"
         )
     return Decision(Action.TAKE_OVER, "take-over", f"somebody moved it from {good.version} to {view.running}")
+
+
+def _first_deploy_failed(history: History) -> bool:
+    """Whether what stands there is a first deploy of ours that a person said to try again. The label alone
+    does not say so: behind a journal that was moved away there may be years of data."""
+    return any(run.plan.kind is Kind.COLD_DEPLOY for run in history.runs)
 
 
 def _choose(view: View, candidates: tuple[Candidate, ...]) -> Decision:

@@ -368,7 +368,8 @@ def _last_good(history: History, record: Record) -> History:
         # So is one whose probes can't be made.
         run = history.run
         over = run is None or run.state is State.STUCK or run.blind_since is not None
-        history = replace(history, run=None if over else run, trouble=None)
+        aside = None if over else history.set_aside
+        history = replace(history, run=None if over else run, set_aside=aside, trouble=None)
         history = replace(history, failures=_still_ahead(history.failures, record.data["version"]))
         data = record.data
         handover = Handover(data["version"], data["how"], record.at, data.get("uid"))

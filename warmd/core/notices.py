@@ -160,6 +160,8 @@ def _went_back(history: History, service: str) -> list[Notice]:
     run = history.runs[-1] if history.runs else None
     if run is None or run.state not in _WENT_BACK or run.cause is not Cause.FAILURE or run.blames:
         return []
+    if run.plan.kind is Kind.RESTORE:
+        return []  # it came to where it was to go, if only after a retry
     return [
         Notice(
             run.state.value,

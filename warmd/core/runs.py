@@ -115,7 +115,9 @@ class Run:
         if self.stuck_in in (State.RESTARTING, State.REVIVING):
             return Event.RESTART
         if self.stuck_in in ROLLBACK:
-            return Event.RETRY if self.snapshot else Event.REVERT
+            # As it went: a snapshot's run never puts its copy back.
+            with_data = self.snapshot is not None and self.plan.kind is not Kind.SNAPSHOT
+            return Event.RETRY if with_data else Event.REVERT
         return None
 
     @property

@@ -66,6 +66,7 @@ class DockerSwarm:
         self._listing = Shared(self._list_all, clock.monotonic)
         self._stack_of: dict[str, str] = {}
         self._node = ""
+        self._predefined: tuple[Json, ...] | None = None
 
     async def stacks(self, *, not_before: float) -> Mapping[str, StackSeen]:
         return await self._listing.get(not_before=not_before)
@@ -89,7 +90,24 @@ class DockerSwarm:
             return listing.stacks(services or (), tasks or ())
 
     async def networks(self) -> Sequence[Json]:
-        return await self._objects("networks")
+        return (*await self._objects("networks"), *await self._node_networks())
+
+    async def _node_networks(self) -> Sequence[Json]:
+        """The swarm's own ids of ``bridge`` and ``host``, by which services name them: listings leave
+        them out. They are made with the swarm, so they are asked for once."""
+        if self._predefined is None:
+            found = [
+                await self._engine.call(
+                    "GET",
+                    f"networks/{name}",
+                    doing=f"looking into network {name}",
+                    params={"scope": "swarm"},
+                    missing_ok=True,
+                )
+                for name in ("bridge", "host")
+            ]
+            self._predefined = tuple(n for n in found if n is not None)
+        return self._predefined
 
     async def configs(self) -> Sequence[Json]:
         return await self._objects("configs")
