@@ -41,7 +41,7 @@ def test_waits_for_docker_and_tells_after_three_tries(world: World) -> None:
         assert "Docker does not answer" in world.status()["trouble"]
         assert len(world.told("look.failed")) == 1, "told once, not at every try"
     with world.running():
-        world.wait(lambda: world.told("look.failed"), "a new start finds the same")
+        world.wait(lambda: len(world.told("look.failed")) == 2, "a new start finds the same")
         assert len(world.alerts()) == 1, "and opens no second alert"
         world.lab.restart_dockerd()
         world.wait(lambda: world.open_alerts() == set(), "the alert is resolved")

@@ -84,7 +84,7 @@ def test_services_of_a_stack_see_each_other(lab: Lab, stack_name: str) -> None:
     other = lab.image(
         "peer", "1", {}, ["sleep", "1000"], healthcheck=["wget", "-q", "-O", "-", "http://app/health"]
     )
-    compose = warm_compose(image, lab.free_port()).replace(
+    compose = warm_compose(image, lab.free_port(), network="overlay").replace(
         "networks:\n  internal: {}\n",
         f'  peer:\n    image: "{other}"\n    networks: [internal]\n    deploy: {{ endpoint_mode: dnsrr }}\n'
         "networks:\n  internal: {}\n",
@@ -98,7 +98,7 @@ def test_services_of_a_stack_see_each_other(lab: Lab, stack_name: str) -> None:
 
 def test_volumes_and_networks_go_with_the_stack(lab: Lab, stack_name: str) -> None:
     port = lab.free_port()
-    lab.deploy(stack_name, warm_compose(lab.warm_app("1.0.0"), port))
+    lab.deploy(stack_name, warm_compose(lab.warm_app("1.0.0"), port, network="overlay"))
     wait_for(lab, port, "1.0.0")
     assert lab.volumes(stack_name) == [f"{stack_name}_data"]
     lab.remove_stack(stack_name, volumes=False)

@@ -17,7 +17,7 @@ from warmd.engine import notify
 from warmd.engine.ledger import Ledger
 from warmd.engine.reconcile import Reconciler
 from warmd.engine.service import Shop
-from warmd.errors import ConfigError, DockerUnreachable, JournalError, Refused, WarmdError
+from warmd.errors import DockerUnreachable, JournalError, WarmdError
 
 log = structlog.get_logger("warmd.daemon")
 
@@ -25,8 +25,6 @@ log = structlog.get_logger("warmd.daemon")
 HINT_GAP = 2.0
 #: Failures in a row before somebody is told that Docker can't be reached.
 DOCKER_TRIES = 3
-#: The same for a look that is refused: the file that it lacks may be about to be written.
-REFUSALS = 3
 #: Seconds to leave off in after SIGTERM, and what a stop's own grace may add.
 LEAVE = 30.0
 #: The journal of the daemon itself lies beside those of the services, under a name none can have.
@@ -34,7 +32,7 @@ DAEMON = "warmd.daemon"
 
 
 #: Troubles that have alerts of their own.
-_TOLD = (DockerUnreachable, Refused, JournalError)
+_TOLD = (DockerUnreachable, JournalError)
 
 
 @dataclass(slots=True)
@@ -280,17 +278,5 @@ class Supervisor:
             )
             for name, worker in self.workers.items()
             if worker.failures >= DOCKER_TRIES and worker.trouble and not isinstance(worker.trouble, _TOLD)
-        ]
-        wanted += [
-            Notice(
-                "config-invalid",
-                name,
-                notices.WARNING,
-                f"{name}: it can't be looked after as it is configured",
-                str(worker.trouble),
-                commands=("warmd check-config", f"warmd reconcile {name}"),
-            )
-            for name, worker in self.workers.items()
-            if isinstance(worker.trouble, ConfigError | Refused) and worker.failures >= REFUSALS
         ]
         return tuple(wanted)
