@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from warmd.adapters.archive.capture import capture
+from warmd.adapters.archive.children import MARK
 from warmd.adapters.archive.restore import restore
 from warmd.adapters.archive.seal import seal
 from warmd.ports import CaptureRequest, Volume
@@ -90,7 +91,7 @@ def facts(root: Path) -> dict[str, tuple[Any, ...]]:
 
 def _facts_of(path: Path) -> tuple[Any, ...]:
     st = path.lstat()
-    names = os.listxattr(path, follow_symlinks=False)
+    names = [n for n in os.listxattr(path, follow_symlinks=False) if n != MARK]
     xattrs = {name: os.getxattr(path, name, follow_symlinks=False) for name in names}
     content: bytes | str = b""
     if stat.S_ISREG(st.st_mode):

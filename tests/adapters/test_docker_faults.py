@@ -18,7 +18,14 @@ from anyio.abc import ByteStream
 from tests.adapters.sockets import answering
 from warmd.adapters.clock import SystemClock
 from warmd.adapters.docker import open_swarm
-from warmd.errors import ConfigError, DockerUnreachable, Refused, RegistryUnreachable, WarmdError
+from warmd.errors import (
+    ConfigError,
+    DockerUnreachable,
+    Refused,
+    RegistryUnreachable,
+    Transient,
+    WarmdError,
+)
 
 VERSION = {"ApiVersion": "1.41", "MinAPIVersion": "1.12"}
 
@@ -125,7 +132,6 @@ CHUNKS = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encodin
         pytest.param(b"SSH-2.0-OpenSSH_9.2p1\r\n", id="not-http"),
         pytest.param(answer(200, "<html>", "text/html"), id="not-json"),
         pytest.param(answer(200, ["no", "objects"]), id="other-json"),
-        pytest.param(answer(500, {"message": "rpc error: code = DeadlineExceeded"}), id="500"),
         pytest.param(answer(500, {"reason": "none"}), id="500-without-a-message"),
         pytest.param(answer(502, "<html>", "text/html"), id="502"),
         pytest.param(answer(503, {"message": "The swarm does not have a leader."}), id="no-leader"),
@@ -143,6 +149,13 @@ async def test_no_usable_answer_is_docker_unreachable(reply: bytes) -> None:
         error = await listing_fails(host)
     assert isinstance(error, DockerUnreachable)
     assert host in error.message
+
+
+async def test_an_engine_that_answers_500_is_there_and_may_be_asked_again() -> None:
+    async with answering(scripted(answer(500, {"message": "rpc error: code = DeadlineExceeded"}))) as host:
+        error = await listing_fails(host)
+    assert isinstance(error, Transient)
+    assert not isinstance(error, DockerUnreachable)
 
 
 WORKER = "This node is not a swarm manager. Worker nodes can't be used to view or modify cluster state."

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab import Lab
+from tests.lab import Lab, warm_compose
 from tests.swarm.observer import deployed
 from tests.swarm.passing import passing, states
 from tests.swarm.world import World
@@ -101,12 +101,10 @@ def variable_missing(world: World, version: str) -> Iterator[str]:
 
 def external_network_missing(world: World, version: str) -> Iterator[str]:
     name = f"{world.stack}_outside"
-    publish_changed(
-        world,
-        version,
-        "networks:\n  internal: {}",
-        f"networks:\n  internal: {{ external: true, name: {name} }}",
-    )
+    image = world.lab.warm_app(version.partition("+")[2])
+    compose = warm_compose(image, world.port, network="overlay")
+    outside = f"networks:\n  internal: {{ external: true, name: {name} }}"
+    world.publish(version, compose=compose.replace("networks:\n  internal: {}", outside))
     yield name
     mine = f"com.docker.stack.namespace={world.stack}"
     world.lab.docker("network", "create", "--driver", "overlay", "--label", mine, name)

@@ -251,7 +251,8 @@ def test_verbs_during_a_run(world: World) -> None:
 
         ended = world.warmd("abort", "app", "--yes")
         assert "rolled-back" in ended.out
-        world.wait(lambda: world.told("look.decided", decision="held-paused"), "and nothing more is begun")
+        world.publish("1.2.0+1.2.0")
+        world.wait(lambda: world.told("look.decided", decision="held-paused"), "nothing more is begun")
     assert world.get("/data") == before
     assert world.serves("1.0.0")
 

@@ -23,8 +23,10 @@ CHUNK = 1 << 20
 _POLL = 0.2  # seconds between two looks at whether to stop, while nothing flows
 _TAIL = 2000  # bytes of a program's complaints that go into the message
 
+#: The extended attribute of a restored folder that says which restore made it: no part of the data.
+MARK = "trusted.warmd.restore"
 #: What makes GNU tar keep everything it can; the README of a snapshot names the same ones.
-TAR_KEEP = ("--numeric-owner", "--xattrs", "--xattrs-include=*", "--acls")
+TAR_KEEP = ("--numeric-owner", "--xattrs", "--xattrs-include=*", f"--xattrs-exclude={MARK}", "--acls")
 
 
 class Stopped(SnapshotError):

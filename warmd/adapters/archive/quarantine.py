@@ -18,10 +18,20 @@ from pathlib import Path
 from typing import Literal
 
 from warmd.adapters.archive import durable
+from warmd.adapters.archive.children import MARK
 from warmd.adapters.archive.manifest import FORMAT, plain
 from warmd.errors import SnapshotError
 
 RECORD = "restore.json"
+
+
+def put_mark(folder: Path, run: str) -> str:
+    """Mark a folder as made by ``run``; what was marked, "" where the file system keeps no such thing."""
+    try:
+        os.setxattr(folder, MARK, run.encode())
+    except OSError:
+        return ""
+    return run
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +40,7 @@ class Move:
 
     ``ready`` is the new data, ``new_ino`` and ``new_mtime`` (ns) its folder's. ``places`` is where
     replaced data went, the last one where it goes next: there are several only if something appeared
-    while a restore lay half done.
+    while a restore lay half done. ``mark`` is what its folder carries as ``MARK``, "" where it can't.
     """
 
     volume: str
@@ -41,6 +51,7 @@ class Move:
     new_mtime: int
     places: tuple[str, ...]
     phase: Literal["staged", "out", "in", "done"] = "staged"
+    mark: str = ""
 
     @property
     def begun(self) -> bool:
@@ -52,7 +63,17 @@ class Move:
         """Whether the new data is still where this restore put it: ready, or in place."""
         if self.how == "inside" and self.phase == "done":
             return Path(self.places[-1]).is_dir()
-        return self.new_ino in (_inode(self.ready), _inode(self.mountpoint) if self.how == "rename" else None)
+        places = (self.ready, self.mountpoint) if self.how == "rename" else (self.ready,)
+        return any(_inode(place) == self.new_ino and self._carries_mark(place) for place in places)
+
+    def _carries_mark(self, place: str) -> bool:
+        # The number of a folder that was removed is given to the next one: it alone proves nothing.
+        if not self.mark:
+            return True
+        try:
+            return os.getxattr(place, MARK) == self.mark.encode()
+        except OSError:
+            return False
 
 
 def _inode(path: str) -> int | None:

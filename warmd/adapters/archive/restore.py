@@ -32,7 +32,15 @@ from warmd.adapters.archive.durable import (
     sync_folder,
 )
 from warmd.adapters.archive.manifest import Part, listed, plain, snapshot_path
-from warmd.adapters.archive.quarantine import Move, Restore, can_rename, choose_place, load_restore, restores
+from warmd.adapters.archive.quarantine import (
+    Move,
+    Restore,
+    can_rename,
+    choose_place,
+    load_restore,
+    put_mark,
+    restores,
+)
 from warmd.adapters.archive.seal import require_hashes, require_sealed
 from warmd.adapters.archive.swap import Step, finish, no_step
 from warmd.adapters.archive.tree import QUARANTINE, entries, mount_points_below, require_same, shown
@@ -125,6 +133,7 @@ def _unpack(folder: Path, path: Path, part: Part, target: Path, run: str, check:
     try:
         _extract(path / part.archive, partial, check)
         require_same(f"unpacked {part.archive}", listed(path / part.listing, check), entries(partial, check))
+        mark = put_mark(partial, run)
         sync_filesystem(partial, check)
         partial.rename(ready)
         sync_folder(home)
@@ -137,7 +146,9 @@ def _unpack(folder: Path, path: Path, part: Part, target: Path, run: str, check:
         raise
     place = home / "old" if how == "inside" else choose_place(folder, target, run, part.volume)
     new = ready.stat()
-    return Move(part.volume, str(target), how, str(ready), new.st_ino, new.st_mtime_ns, (str(place),))
+    return Move(
+        part.volume, str(target), how, str(ready), new.st_ino, new.st_mtime_ns, (str(place),), mark=mark
+    )
 
 
 def _extract(archive: Path, into: Path, check: Check) -> None:

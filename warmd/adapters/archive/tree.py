@@ -20,7 +20,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from warmd.adapters.archive.children import CHUNK, Check
+from warmd.adapters.archive.children import CHUNK, MARK, Check
 from warmd.errors import SnapshotError
 
 #: Where replaced data stays if the volume's folder is itself a mount point. Never part of a snapshot.
@@ -35,8 +35,8 @@ _KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
     (stat.S_ISBLK, "block"),
     (stat.S_ISSOCK, "socket"),
 )
-# The label belongs to the place, not to the data: the machine's policy sets it anew.
-_NOT_DATA = frozenset({"security.selinux"})
+# The label belongs to the place, not to the data: the machine's policy sets it anew. So does the mark.
+_NOT_DATA = frozenset({"security.selinux", MARK})
 # What the kernel takes as one path, the "./" of the archive included: GNU tar packs longer ones, but
 # can't unpack them.
 _LONGEST = 4095 - len("./")
