@@ -84,7 +84,7 @@ keycloak  10.7.2+26.5.6  held-manual-migration  healthy  3 min ago  10.8.0+26.6.
                                                                     alerts: held-major 11.0.0+27.0.0
 traefik   3.6.0+3.6.1    noop-healthy           healthy  3 min ago
 
-2 services: 1 healthy, keycloak held-manual-migration
+2 services: 2 healthy, keycloak held-manual-migration
 """
     )
 

@@ -182,15 +182,15 @@ BACK: Answer = {"run": run(), "code": 4}
 STUCK: Answer = {"run": run(state="stuck"), "code": 5}
 
 ASKED = [
-    ("status", {"services": [HELD]}, ("status", None, {}), "1 service: 0 healthy"),
+    ("status", {"services": [HELD]}, ("status", None, {}), "1 service: 1 healthy"),
     ("status keycloak", {"services": [HELD]}, ("status", "keycloak", {}), "held-manual-migration"),
     ("plan keycloak", {"plans": [plan()]}, ("plan", "keycloak", {}), "What would happen"),
-    ("reconcile", {"looks": [HELD | {"code": 0}]}, ("reconcile", None, {}), "1 service: 0 healthy"),
+    ("reconcile", {"looks": [HELD | {"code": 0}]}, ("reconcile", None, {}), "1 service: 1 healthy"),
     (
         "up --log-level error",  # the daemon of these tests would log here too
         {"looks": [HELD | {"code": 0}]},
         ("reconcile", None, {"patient": True}),
-        "1 service: 0 healthy",
+        "1 service: 1 healthy",
     ),
     ("history keycloak", history(), ("history", "keycloak", {}), "Last run, 0a1b2c3d4e5f"),
     ("alerts", {"alerts": [alert()]}, ("alerts", None, {}), "1 alert open"),

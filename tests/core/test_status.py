@@ -265,10 +265,15 @@ def test_a_plan_of_a_service_of_which_nothing_is_known() -> None:
 # --- in one line
 
 
+def _health(decision: str) -> Health:
+    return Health.HEALTHY if decision in (gate.NOOP, "held-major") else Health.UNHEALTHY
+
+
 def rows(*decisions: str) -> tuple[ServiceStatus, ...]:
     blank = row(History())
     return tuple(
-        blank.model_copy(update={"service": f"s{n}", "decision": d}) for n, d in enumerate(decisions)
+        blank.model_copy(update={"service": f"s{n}", "decision": d, "health": _health(d)})
+        for n, d in enumerate(decisions)
     )
 
 
@@ -278,13 +283,14 @@ def rows(*decisions: str) -> tuple[ServiceStatus, ...]:
         ([], "0 services: 0 healthy"),
         ([gate.NOOP], "1 service: 1 healthy"),
         ([gate.NOOP, "stuck", gate.NOOP], "3 services: 2 healthy, s1 stuck"),
+        (["held-major", gate.NOOP], "2 services: 2 healthy, s0 held-major"),
         (["drift"] * 5, "5 services: 0 healthy, s0 drift, s1 drift, s2 drift, s3 drift, s4 drift"),
         (
             ["drift"] * 8,
             "8 services: 0 healthy, s0 drift, s1 drift, s2 drift, s3 drift, s4 drift, and 3 more",
         ),
     ],
-    ids=["none", "one", "some", "five-others", "eight-others"],
+    ids=["none", "one", "some", "a-held-one-is-healthy", "five-others", "eight-others"],
 )
 def test_summary(decisions: list[str], line: str) -> None:
     assert status.summary(rows(*decisions)) == line

@@ -297,7 +297,7 @@ def of_snapshot(info: SnapshotInfo) -> SnapshotStatus:
 
 def summary(rows: tuple[ServiceStatus, ...]) -> str:
     """All services in one line, for a service manager's status line and for logs."""
-    healthy = sum(r.decision == gate.NOOP for r in rows)
+    healthy = sum(r.health is Health.HEALTHY for r in rows)
     parts = [f"{len(rows)} service{'s' if len(rows) != 1 else ''}: {healthy} healthy"]
     others = [r for r in rows if r.decision != gate.NOOP]
     parts += [f"{r.service} {r.decision}" for r in others[:5]]
