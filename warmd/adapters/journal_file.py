@@ -1,8 +1,9 @@
 """JournalStore over one append-only file a service: ``<state_dir>/services/<id>/journal``.
 
 The token is the sequence number of the last record, 0 for none. Only whole, fsynced lines count: a
-torn tail is cut off before the next append. What was read is kept in memory, so an append reads
-nothing; a file that changed under us (its inode or size) is noticed and refused.
+torn tail is cut off before the next append. The last record is kept in memory, so an append reads
+nothing; a file that changed under us (its inode or size) is noticed and refused. The records
+themselves are not kept: a journal grows for years.
 """
 
 from __future__ import annotations
@@ -31,9 +32,9 @@ _AGAIN = "run the command again; if it stays, another program writes there"
 
 @dataclass
 class _Known:
-    """What memory holds of one journal: its records, and the file they came from."""
+    """What memory holds of one journal: its last record, and the file it came from."""
 
-    records: list[Record]
+    last: Record | None
     good: int
     shape: _Shape
 
@@ -52,28 +53,27 @@ class _Journal:
     def load(self) -> tuple[tuple[Record, ...], int]:
         with self.lock:
             self._check_broken()
-            if self.known is None or self.known.shape != self._shape():
-                self.known = self._read()
-            records = self.known.records
-            return tuple(records), len(records)
+            records, self.known = self._read()
+            return records, len(records)
 
     def append(self, draft: Draft, expected: int) -> tuple[Record, int]:
         with self.lock:
             self._check_broken()
-            known = self.known = self.known or self._read()
-            if len(known.records) != expected:
+            known = self.known = self.known or self._read()[1]
+            ends = known.last.seq if known.last else 0
+            if ends != expected:
                 raise JournalError(
-                    f"{self.path}: ends with record {len(known.records)}, not with {expected}: "
+                    f"{self.path}: ends with record {ends}, not with {expected}: "
                     "somebody else appended to it",
                     hint=_AGAIN,
                 )
-            record, line = encode(draft, after=known.records[-1] if known.records else None)
+            record, line = encode(draft, after=known.last)
             try:
                 known.shape = self._write(line, known)
             except BaseException:
                 self.known = None  # whatever is on disk now, the next call reads it
                 raise
-            known.records.append(record)
+            known.last = record
             known.good += len(line)
             return record, record.seq
 
@@ -84,26 +84,21 @@ class _Journal:
                 hint="see dmesg, mend the disk, then restart warmd",
             )
 
-    def _shape(self) -> _Shape:
-        try:
-            seen = self.path.stat()
-        except FileNotFoundError:
-            return None
-        return (seen.st_dev, seen.st_ino, seen.st_size)
-
-    def _read(self) -> _Known:
+    def _read(self) -> tuple[tuple[Record, ...], _Known]:
         try:
             fd = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW)
         except FileNotFoundError:
-            return _Known([], 0, None)
+            return (), _Known(None, 0, None)
         with os.fdopen(fd, "rb") as file:
             content = file.read()
             seen = os.fstat(fd)
-            # A process that was killed before its fsync leaves lines that only memory has. They are
-            # acted on from here on, so they have to be as durable as ours.
-            self._fsync(fd)
+            shape = (seen.st_dev, seen.st_ino, len(content))
+            if self.known is None or self.known.shape != shape:
+                # A process that was killed before its fsync leaves lines that only memory has. They
+                # are acted on from here on, so they have to be as durable as ours.
+                self._fsync(fd)
         records, good = decode(content, where=str(self.path))
-        return _Known(list(records), good, (seen.st_dev, seen.st_ino, len(content)))
+        return records, _Known(records[-1] if records else None, good, shape)
 
     def _write(self, line: bytes, known: _Known) -> _Shape:
         if known.shape is None:
