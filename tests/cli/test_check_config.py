@@ -228,6 +228,7 @@ def test_every_verb_has_its_summary_in_the_help_and_in_its_own(verb: str, summar
         (["chek-config"], "No such command 'chek-config'. Did you mean 'check-config'?"),
         (["check-config", "--jsn"], "No such option: --jsn"),
         (["check-config", "extra"], "Got unexpected extra argument"),
+        (["run", "--log-level", "loud"], "'loud' is not one of 'debug', 'info', 'warning', 'error'"),
     ],
 )
 def test_a_wrong_command_line_is_said_and_exits_2(arguments: list[str], expected: str) -> None:

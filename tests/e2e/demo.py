@@ -95,7 +95,7 @@ class Demo:
         )
         self.stage.same("1.0.0+1.0.0 is current", row["current"], "1.0.0+1.0.0")
         self.stage.same("the application answers", self.running(), "1.0.0")
-        for text in ("milk", "a better way to upgrade", "call Ada"):
+        for text in ("milk", "a better way to upgrade", "water the plants"):
             self.write(text)
         self.stage.same("somebody writes three notes into its volume", self.data()["notes"], 3)
 

@@ -127,6 +127,8 @@ def test_a_source_that_is_silent_for_a_day(world: World) -> None:
         seen = (world.state / "heartbeat").stat().st_mtime_ns
         world.wait(lambda: (world.state / "heartbeat").stat().st_mtime_ns > seen, "a look without it")
         assert world.alerts() == [], "an hour's silence is no news"
+        assert "source: " in str(world.status()["warnings"]), "but whoever looks can see it"
+        assert len(world.told("look.odd")) == 1, "and the log says it once"
 
         (marker,) = (world.state / "mirrors").glob("*/warmd-fetched")
         yesterday = time.time() - 25 * 3600

@@ -6,6 +6,7 @@ and gets: its own ``--config``, else the one before the verb, else ``$WARMD_CONF
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -44,9 +45,22 @@ MaybeService = Annotated[
     str | None,
     typer.Argument(metavar="[SERVICE]", help="A service's name in the configuration. Default: all of them."),
 ]
+
+
+class Level(StrEnum):
+    """What ``--log-level`` takes: the levels of the configuration."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
 LogLevel = Annotated[
-    str | None,
-    typer.Option("--log-level", help="debug, info, warning or error; wins over the configuration."),
+    Level | None,
+    typer.Option(
+        "--log-level", metavar="LEVEL", help="debug, info, warning or error; wins over the configuration."
+    ),
 ]
 Offline = Annotated[
     bool,

@@ -286,7 +286,7 @@ class Service(Settings):
     """One warm service: a stack, where its versions come from, how it is deployed, copied and checked."""
 
     enabled: StrictBool = True
-    """`false`: warmd leaves the service alone, and says so in `warmd status`."""
+    """`false`: warmd leaves the service alone, and `warmd status` does not list it."""
 
     stack: Annotated[
         str,

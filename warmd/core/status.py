@@ -37,6 +37,8 @@ class ServiceStatus(_Shown):
     paused: bool
     looked_at: datetime | None
     trouble: str | None = None
+    warnings: tuple[str, ...] = ()
+    paused_why: str = ""
 
 
 class RunStatus(_Shown):
@@ -174,8 +176,10 @@ def of_service(
         last_good_at=good.at if good else None,
         alerts=tuple(_alert_line(a.body) for a in history.alerts.values()),
         paused=bool(view.paused) if view else history.paused is not None,
+        paused_why=(view.paused or "") if view else (history.paused.why if history.paused else ""),
         looked_at=view.now if view else None,
         trouble=trouble,
+        warnings=view.warnings if view else (),
     )
 
 

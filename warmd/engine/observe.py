@@ -71,7 +71,7 @@ async def observe(
     seen = await service.deployer.seen(not_before=not_before)
     owner = seen.owner if seen.owner not in (None, shop.installation) else None
     volumes: tuple[str, ...] = ()
-    well = Probe(Health.INCONCLUSIVE, "nothing runs")
+    well = Probe(Health.INCONCLUSIVE, "nothing runs" if not seen.deployed else "not probed")
     down: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
     marks: Marks | None = None
@@ -99,10 +99,19 @@ async def observe(
         data=volumes,
         paused=_paused(shop, history),
         forced=forced,
-        warnings=(seen.mismatch,) if seen.mismatch else (),
+        warnings=_odd(seen, catalog),
         seen=seen,
         marks=marks,
     )
+
+
+def _odd(seen: StackSeen, catalog: Catalog) -> tuple[str, ...]:
+    """What people should see, and what holds nothing."""
+    found = [seen.mismatch] if seen.mismatch else []
+    if catalog.trouble:
+        since = f"as of {catalog.fetched_at:%Y-%m-%d %H:%M} UTC" if catalog.fetched_at else "never"
+        found.append(f"source: {catalog.trouble}; its versions are known {since}")
+    return tuple(found)
 
 
 def _paused(shop: Shop, history: History) -> str | None:

@@ -257,7 +257,7 @@ class Operations:
         if view.owner is not None:
             raise Refused(f"{self._name}: its stack belongs to installation {view.owner}")
         if view.paused:
-            raise Refused(f"{self._name}: {view.paused}", hint=f"warmd resume {self._name}")
+            raise Refused(f"{self._name}: {view.paused}", hint=self._way_on())
         if live.moved(view.history.last_good, view.seen):
             raise Refused(
                 f"{self._name}: somebody deployed {view.running}, and its data is not last good's any more",
@@ -267,6 +267,10 @@ class Operations:
             raise Refused(
                 f"{self._name}: what runs was never taken over", hint=f"warmd adopt {self._name} --version V"
             )
+
+    def _way_on(self) -> str:
+        """How a pause ends: by the verb, or by taking the file away that its reason names."""
+        return "remove that file" if self._shop.halted() else f"warmd resume {self._name}"
 
     def _copies(self) -> None:
         if not self._service.copy:
@@ -279,7 +283,7 @@ class Operations:
         if view.owner is not None:
             raise Refused(f"{self._name}: its stack belongs to installation {view.owner}")
         if view.paused:
-            raise Refused(f"{self._name}: {view.paused}", hint=f"warmd resume {self._name}")
+            raise Refused(f"{self._name}: {view.paused}", hint=self._way_on())
 
     def _candidate(self, view: View, release: Release) -> Candidate | None:
         return next((c for c in gate.judge(view, _current(view)) if c.release is release), None)

@@ -22,10 +22,10 @@ from warmd.errors import DockerUnreachable, JournalError, WarmdError
 log = structlog.get_logger("warmd.daemon")
 
 #: Seconds that a worker waits before it follows another hint: a crash loop makes an event a second.
-HINT_GAP = 2.0
+HINT_GAP = 0.5
 #: Failures in a row before somebody is told that Docker can't be reached.
 DOCKER_TRIES = 3
-#: Seconds to leave off in after SIGTERM, and what a stop's own grace may add.
+#: Seconds to leave off in after SIGTERM. Putting an old version back is not cut short by it.
 LEAVE = 30.0
 #: The journal of the daemon itself lies beside those of the services, under a name none can have.
 DAEMON = "warmd.daemon"

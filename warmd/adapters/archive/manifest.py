@@ -99,6 +99,7 @@ def snapshots_folder(folder: Path) -> Path:
 
 
 def snapshot_path(folder: Path, id_: str) -> Path:
+    """Where the snapshot of that id lies, or would lie. Raises SnapshotError for what can be no id."""
     return snapshots_folder(folder) / plain(id_, "the id of a snapshot")
 
 

@@ -32,7 +32,7 @@ def _model(row: Answer) -> ServiceStatus:
     """A look that failed has no more than its error."""
     if "error" not in row:
         return ServiceStatus.model_validate(row)
-    nothing = dict.fromkeys(ServiceStatus.model_fields)
+    nothing = {name: None for name, of in ServiceStatus.model_fields.items() if of.is_required()}
     known = {"decision": "error", "reason": "", "stack": "", "detail": "", "alerts": (), "paused": False}
     return ServiceStatus.model_validate(
         nothing | known | {"service": row["service"], "trouble": row["error"]}
@@ -67,8 +67,9 @@ def _notes(service: ServiceStatus) -> list[Text]:
         notes.append(word(service.reason))
     if service.detail and service.health != "healthy" and service.detail not in service.reason:
         notes.append(word(service.detail))
+    notes += [word(warning, "yellow") for warning in service.warnings]
     if service.paused and service.decision != gate.PAUSED:
-        notes.append(word("paused", "yellow"))
+        notes.append(word(service.paused_why or "paused", "yellow"))
     others = [alert for alert in service.alerts if alert.split()[0] != service.decision]
     if others:
         notes.append(word(f"alerts: {', '.join(others)}", "yellow"))

@@ -179,6 +179,11 @@ async def _texts(repository: Repository, found: Iterable[Found]) -> Mapping[str,
     return {name: (hashlib.sha256(data).hexdigest(), _text(data)) for name, data in contents.items()}
 
 
+# All that may move a cursor, hide or reorder what is read: control characters but tab and newline (with a
+# return before it), the C1 range, where terminals look for commands as well, and overrides of direction.
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]|\r(?!\n)")
+
+
 def _text(data: bytes) -> str | None:
     """``data`` as text, None where it is none: not UTF-8, or with characters that would
     let a terminal show something else than what is there."""
@@ -186,4 +191,4 @@ def _text(data: bytes) -> str | None:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
         return None
-    return None if re.search(r"[\x00-\x08\x0e-\x1f\x7f]", text) else text
+    return None if _CONTROL.search(text) else text
