@@ -240,10 +240,13 @@ class StackOps:
         if there == wanted:
             return
         post = _with_ids(spec, ids)
-        # swarmkit compares to the letter: a spec that only means the same would restart the tasks.
-        for part in ("TaskTemplate", "EndpointSpec"):
-            if there.get(part) == wanted.get(part):
-                post[part] = live.spec.get(part)
+        # swarmkit compares to the letter: a spec that only means the same would restart the tasks. Going
+        # back in the middle of a rolling update, that would be the ones which are still well.
+        for raw in filter(None, (live.previous, live.spec)):
+            meant = normal.service(specs.by_name(raw, names))
+            for part in ("TaskTemplate", "EndpointSpec"):
+                if meant.get(part) == wanted.get(part):
+                    post[part] = raw.get(part)
         await self._swarm.update("services", live.id, live.index, post)
 
 

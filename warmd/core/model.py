@@ -171,13 +171,15 @@ class TaskSeen:
 
 @dataclass(frozen=True, slots=True)
 class ServiceSeen:
-    """One swarm service of a stack, as listed. ``replicas`` is None for a global service."""
+    """One swarm service of a stack, as listed. ``replicas`` is None for a global service; ``previous`` is
+    the spec before the last update, which tasks that were not yet replaced still run."""
 
     id: str
     name: str
     index: int
     spec: Json
     tasks: tuple[TaskSeen, ...] = ()
+    previous: Json | None = None
 
     @property
     def image(self) -> str:

@@ -49,6 +49,7 @@ def _service(service: Object, tasks: list[Object]) -> ServiceSeen:
         index=int(service["Version"]["Index"]),
         spec=service["Spec"],
         tasks=tuple(_task(task, name) for task in newest_first),
+        previous=service.get("PreviousSpec"),
     )
 
 
