@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from tests.lab import Lab
+from tests.lab import Lab, LabError
 from tests.lab.warmapp import Bad
 from tests.swarm.observer import checksum, deployed, replicas
 from tests.swarm.passing import Passing, passing, states
@@ -50,9 +51,19 @@ def in_quarantine(world: World, name: str) -> list[Path]:
 
 def remove_volume(world: World, name: str) -> None:
     """What ``docker system prune --volumes`` does to a stack that is stopped."""
-    for container in world.lab.containers(world.stack):
-        world.lab.docker("rm", container["Id"])
-    world.lab.docker("volume", "rm", f"{world.stack}_{name}")
+
+    def removed() -> bool:
+        try:
+            # The swarm removes ended containers as well, at its own pace.
+            for container in world.lab.containers(world.stack):
+                with suppress(LabError):
+                    world.lab.docker("rm", container["Id"])
+            world.lab.docker("volume", "rm", f"{world.stack}_{name}")
+        except LabError:
+            return False
+        return True
+
+    world.wait(removed, "no container keeps the volume")
 
 
 def with_side(world: World, app: str, *, bad: Bad | None = None) -> str:
