@@ -121,6 +121,7 @@ def _write(path: Path, content: Any) -> None:
         file.write(content)
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(plan=st.lists(things(), max_size=16))
 def test_restoring_gives_back_what_was_captured(plan: list[dict[str, Any]]) -> None:

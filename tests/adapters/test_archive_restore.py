@@ -250,6 +250,7 @@ def _steps(place: Place, run: str) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by", ["renaming", "moving what is inside"])
 def test_killed_at_any_step_it_is_finished_by_the_next_call(place: Place, by: str) -> None:
     if by == "renaming":

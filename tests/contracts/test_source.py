@@ -425,6 +425,7 @@ def processor_seconds() -> float:
     return sum(os.times()[:4])
 
 
+@pytest.mark.slow
 async def test_five_thousand_tags_with_notes_are_looked_at_within_two_seconds(crowded: Published) -> None:
     before = processor_seconds()
     source = crowded.source()

@@ -106,6 +106,7 @@ print(anyio.run(HttpProber(Config(url={url!r}, **{settings!r})).probe))
     return done.stdout
 
 
+@pytest.mark.slow
 def test_a_name_service_that_keeps_silent_says_nothing_about_the_service(tmp_path: Path) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
         # Port 53 of a loopback address of our own: bound, so lookups are neither answered nor refused.
