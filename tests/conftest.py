@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 import coverage
 import pytest
 
+from tests import tiers
 from tests.lab import Lab
 
 _COVERAGE = pytest.StashKey[str]()
@@ -50,7 +51,8 @@ def stack_name(lab: Lab) -> Iterator[str]:
     lab.remove_stack(name)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    tiers.choose(config, items)
     for item in items:
         if not isinstance(item, pytest.Function):
             continue
@@ -59,6 +61,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         # First in, last out: what a test's own fixtures run is over by then.
         if inspect.iscoroutinefunction(item.obj) and "no_leaked_task" not in item.fixturenames:
             item.fixturenames.insert(0, "no_leaked_task")
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    tiers.note(report)
 
 
 @pytest.hookimpl(wrapper=True)
