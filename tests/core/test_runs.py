@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.core.building import HOUR, MINUTE, NEW, NOW, OLD, Story, plan
 from warmd.core.machine import ENDS, REVIVAL, ROLLBACK, TABLE, Event, State
 from warmd.core.model import SnapshotHandle, canonical
-from warmd.core.runs import CLOCK_SLACK, Cause, Kind, Run, RunPlan, after_check, after_failure
+from warmd.core.runs import CLOCK_SLACK, Cause, Kind, Run, RunPlan, after_check, after_failure, too_late
 
 HANDLE = SnapshotHandle("n1", "r1")
 DEPLOYED = (State.DEPLOYING, State.GATING)
@@ -111,6 +111,31 @@ def test_a_failure_is_legal_wherever_something_is_done(state: State) -> None:
 def test_giving_up_late_says_what_a_restore_would_lose() -> None:
     run = Case("", Kind.UPGRADE, Event.GIVE_UP, age=2 * HOUR).run(State.GATING)
     assert "lose what was written since 2026-05-04 10:00:00 UTC" in after_failure(run, now=NOW)[1]
+
+
+@pytest.mark.parametrize("state", sorted(set(State) - ENDS))
+@pytest.mark.parametrize(
+    ("kind", "age", "was_stuck", "late"),
+    [
+        (Kind.UPGRADE, WITHIN, False, False),
+        (Kind.UPGRADE, PAST, False, True),
+        (Kind.UPGRADE, SET_BACK, False, True),
+        (Kind.DEPLOY, PAST, False, True),
+        (Kind.UPGRADE, PAST, True, False),
+        (Kind.RESTORE, PAST, False, False),
+    ],
+    ids=["in-time", "past", "clock-set-back", "deploy", "a-person-said-retry", "a-person-said-restore"],
+)
+def test_a_rollback_that_was_decided_in_time_may_still_come_too_late(
+    state: State, kind: Kind, age: timedelta, was_stuck: bool, late: bool
+) -> None:
+    run = Case("", kind, Event.RECOVER, age=age).run(state)
+    run = replace(run, states=((State.STUCK, NOW),) if was_stuck else ())
+    why = too_late(run, now=NOW)
+    assert bool(why) == (late and state is State.HALTING)
+    if why:
+        assert LATE in why
+        assert Event.GIVE_UP in TABLE[state]
 
 
 @pytest.mark.parametrize(

@@ -130,7 +130,11 @@ TABLE: Mapping[State, Mapping[Event, State]] = MappingProxyType(
             Event.BLIND: State.REVIVING,
             Event.FAILED: State.STUCK,
         },
-        State.HALTING: {Event.DONE: State.RESTORING, Event.FAILED: State.STUCK},
+        State.HALTING: {
+            Event.DONE: State.RESTORING,
+            Event.GIVE_UP: State.STUCK,
+            Event.FAILED: State.STUCK,
+        },
         State.RESTORING: {Event.DONE: State.REDEPLOYING, Event.FAILED: State.STUCK},
         State.REDEPLOYING: {Event.DONE: State.REGATING, Event.FAILED: State.STUCK},
         State.REGATING: {

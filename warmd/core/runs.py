@@ -153,16 +153,35 @@ def after_failure(run: Run, *, now: datetime) -> tuple[Event, str]:
         return Event.GIVE_UP, "there is nothing to go back to"
     if not run.plan.copy or run.plan.kind is Kind.SNAPSHOT:
         return Event.REVERT, ""  # a copy of what ran a moment ago can cure nothing
-    since = run.deployed_at or run.entered or run.started
-    # A clock that was set back can't say how much would be lost.
-    if not -CLOCK_SLACK <= now - since <= run.plan.horizon:
-        return Event.GIVE_UP, (
-            f"the rollback horizon is over: a restore would lose what was written"
-            f" since {since:%Y-%m-%d %H:%M:%S} UTC"
-        )
+    if lost := _lost_by_a_restore(run, now):
+        return Event.GIVE_UP, lost
     if run.snapshot is None:
         return Event.GIVE_UP, "the run has no snapshot to restore"
     return Event.RECOVER, ""
+
+
+def _lost_by_a_restore(run: Run, now: datetime) -> str:
+    """Why the data may no longer be put back by itself; "" within the horizon."""
+    since = run.deployed_at or run.entered or run.started
+    # A clock that was set back can't say how much would be lost.
+    if -CLOCK_SLACK <= now - since <= run.plan.horizon:
+        return ""
+    return (
+        f"the rollback horizon is over: a restore would lose what was written"
+        f" since {since:%Y-%m-%d %H:%M:%S} UTC"
+    )
+
+
+def too_late(run: Run, *, now: datetime) -> str:
+    """Why a rollback that was decided in time must not begin any more, or "".
+
+    Between the decision and the stop of the new version warmd may have been away for days, in which
+    people worked with it. Asked each time before the halt; a person's own word is never too late.
+    """
+    by_a_person = run.plan.kind is Kind.RESTORE or State.STUCK in (state for state, _ in run.states)
+    if run.state is not State.HALTING or by_a_person:
+        return ""
+    return _lost_by_a_restore(run, now)
 
 
 def after_check(plan: RunPlan) -> Event:

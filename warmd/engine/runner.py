@@ -10,7 +10,7 @@ import structlog
 
 from warmd.core import history as h
 from warmd.core.machine import ROLLBACK, STOPPED, UNTOUCHED, Event, State, advance, effect_of
-from warmd.core.runs import Cause, Kind, Run, RunPlan, after_failure
+from warmd.core.runs import Cause, Kind, Run, RunPlan, after_failure, too_late
 from warmd.engine.ledger import Ledger
 from warmd.engine.perform import UNINTERRUPTIBLE, Done, Effects
 from warmd.engine.service import Service, Shop
@@ -159,8 +159,8 @@ class Runner:
 
     async def _step(self, effects: Effects, run: Run) -> Done | None:
         """One effect and what it led to; None where the run is to be left as it is."""
-        effect = effect_of(run.state)
-        assert effect is not None
+        if late := too_late(run, now=self._shop.clock.now()):
+            return Done(Event.GIVE_UP, {"cause": Cause.FAILURE}, f"{run.detail}; {late}")
         done: Done | None = None
         with anyio.CancelScope(shield=run.state in UNINTERRUPTIBLE) as scope:
             if run.state not in UNINTERRUPTIBLE:
