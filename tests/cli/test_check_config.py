@@ -11,39 +11,18 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 import warmd
+from tests.config.samples import SERVICE
+from tests.said import Said
 from warmd.cli import main
 from warmd.cli.verbs import VERBS
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = [sys.executable, "-c", "import sys; from warmd.cli import main; sys.exit(main())"]
-
-GOOD = """\
-[services.keycloak]
-stack = "sso"
-[services.keycloak.source]
-kind = "git"
-url = "https://git.example.org/keycloak.git"
-[services.keycloak.deploy]
-kind = "stack"
-files = ["compose.yml"]
-[services.keycloak.snapshot]
-kind = "archive"
-"""
-
-
-@dataclass(frozen=True)
-class Said:
-    """What a command left behind."""
-
-    code: int
-    out: str
-    err: str
 
 
 def warmd_says(*arguments: str | Path, **env: str) -> Said:
@@ -65,14 +44,14 @@ def environment() -> dict[str, str]:
 @pytest.fixture
 def good(tmp_path: Path) -> Path:
     path = tmp_path / "good.toml"
-    path.write_text(GOOD)
+    path.write_text(SERVICE)
     return path
 
 
 @pytest.fixture
 def wrong(tmp_path: Path) -> Path:
     path = tmp_path / "wrong.toml"
-    path.write_text(GOOD + "kep = 5\n[services.keycloak.polcy]\n")
+    path.write_text(SERVICE + "kep = 5\n[services.keycloak.polcy]\n")
     return path
 
 
@@ -92,7 +71,7 @@ def test_check_config_shows_what_a_right_configuration_says(good: Path) -> None:
 
 def test_every_health_check_is_shown_on_a_line_of_its_own_and_whole(good: Path) -> None:
     address = f"https://sso.example.org/{'long/' * 20}"
-    good.write_text(f'{GOOD}[[services.keycloak.health]]\nkind = "http"\nurl = "{address}"\n')
+    good.write_text(f'{SERVICE}[[services.keycloak.health]]\nkind = "http"\nurl = "{address}"\n')
     lines = [line.split() for line in warmd_says("check-config", "-c", good).out.split("\n")]
     assert lines[1][-2:] == ["tasks", "archive"]
     assert lines[2] == ["http", address]
@@ -137,7 +116,7 @@ def test_check_config_tells_programs_the_same(good: Path, wrong: Path) -> None:
 
 def test_a_service_that_is_not_enabled_is_shown_as_such(tmp_path: Path) -> None:
     path = tmp_path / "off.toml"
-    path.write_text(GOOD.replace('stack = "sso"', "enabled = false"))
+    path.write_text(SERVICE.replace('stack = "sso"', "enabled = false"))
     assert "keycloak (not enabled)" in warmd_says("check-config", "-c", path).out
 
 

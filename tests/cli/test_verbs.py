@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import io
-import json
 import logging
 import os
 import pty
@@ -25,6 +24,7 @@ import pytest
 import structlog
 
 from tests.cli.test_show import HELD, NOW, SNAPSHOT, alert, history, plan, run, service
+from tests.said import Said
 from warmd.adapters.state_dir import StateDir
 from warmd.cli import main
 from warmd.cli.verbs import VERBS
@@ -34,17 +34,6 @@ from warmd.errors import NotFound, Refused, Transient, WarmdError
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = (ROOT / "docs" / "commands.md").read_text()
-
-
-@dataclass(frozen=True)
-class Said:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
 
 
 @dataclass

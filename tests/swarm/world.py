@@ -17,23 +17,11 @@ from typing import Any, Literal
 import httpx
 
 from tests.lab import Lab, Recipe, warm_compose
+from tests.said import Said
 
 WARMD = Path(sys.executable).with_name("warmd")
 #: Short waits: the application of the lab is up in a second.
 GATE = 'health_gate = { deadline = "15s", interval = "200ms", successes = 2, stable = "1s" }'
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """One finished command."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
 
 
 @dataclass
@@ -140,7 +128,7 @@ policy = {{ {self.policy} }}
 
     # --- what the operator types ------------------------------------------------------------------
 
-    def warmd(self, *args: str, check: int | None = 0, timeout: float = 180) -> Result:
+    def warmd(self, *args: str, check: int | None = 0, timeout: float = 180) -> Said:
         """Run a command. ``check`` is the exit code to expect (None: any)."""
         done = subprocess.run(
             [WARMD, args[0], "--config", str(self.config), *args[1:]],
@@ -150,7 +138,7 @@ policy = {{ {self.policy} }}
             env=self.environment,
             check=False,
         )
-        result = Result(done.returncode, done.stdout, done.stderr)
+        result = Said(done.returncode, done.stdout, done.stderr)
         if check is not None and result.code != check:
             raise AssertionError(
                 f"warmd {' '.join(args)} exited {result.code}, expected {check}\n{result.out}\n{result.err}"
