@@ -47,6 +47,8 @@ class Site:
     stack: str
     tree: Path
     client: str
+    #: What a second of this swarm is of the clock: a model's time may run faster.
+    second: float = 1.0
 
     def deployer(self, swarm: Swarm | None = None, **settings: Any) -> Deployer:
         """A deployer of ``compose.yml`` in the tree."""

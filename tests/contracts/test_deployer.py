@@ -1,9 +1,10 @@
-"""The contract of every ``Deployer``, against a real swarm."""
+"""The contract of every ``Deployer``, against a real swarm and against the model of one."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+import secrets
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,6 +13,8 @@ import pytest
 
 from tests.contracts.deployer_site import CLIENTS, NAMESPACE, Site
 from tests.lab import Lab
+from tests.model import Timing
+from tests.model.lab import ModelLab
 from warmd.adapters.clock import SystemClock
 from warmd.adapters.docker import open_swarm
 from warmd.core import specs
@@ -22,28 +25,48 @@ from warmd.ports import Swarm
 
 LABELS = {LABEL_OWNER: "installation-1", LABEL_RUN: "run-1", LABEL_VERSION: "1.0.0+1.0"}
 
+#: Of the model's time.
+FAST = 0.1
+
 #: Ends at once when asked to, as a good service does.
 IDLE = ["/bin/sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.1; done"]
 
 
+@pytest.fixture(scope="session", params=[pytest.param("docker", marks=pytest.mark.swarm), "model"])
+def place(request: pytest.FixtureRequest) -> Iterator[Lab]:
+    """An engine with a registry."""
+    if request.param == "docker":
+        yield request.getfixturevalue("lab")
+    else:
+        with ModelLab(timing=Timing(scale=FAST)) as model:
+            yield cast(Lab, model)
+
+
 @pytest.fixture(scope="session")
-def image(lab: Lab) -> str:
-    return lab.image("idle", "1", {}, IDLE)
+def image(place: Lab) -> str:
+    return place.image("idle", "1", {}, IDLE)
 
 
 @pytest.fixture
-async def site(lab: Lab, stack_name: str, tmp_path: Path) -> AsyncIterator[Site]:
-    async with open_swarm(lab.docker_host, SystemClock()) as swarm:
-        yield Site(lab, swarm, stack_name, tmp_path, CLIENTS[-1])
+def stack_name(place: Lab) -> Iterator[str]:
+    name = f"t{secrets.token_hex(4)}"
+    yield name
+    place.remove_stack(name)
+
+
+@pytest.fixture
+async def site(place: Lab, stack_name: str, tmp_path: Path) -> AsyncIterator[Site]:
+    async with open_swarm(place.docker_host, SystemClock()) as swarm:
+        yield Site(place, swarm, stack_name, tmp_path, CLIENTS[-1], getattr(place, "second", 1.0))
 
 
 @pytest.fixture(scope="session")
-def external(lab: Lab) -> str:
+def external(place: Lab) -> str:
     """Name of a network, a config and a secret that are no stack's."""
     name = "outside"
-    lab.docker("network", "create", "--driver", "overlay", "--attachable", name)
+    place.docker("network", "create", "--driver", "overlay", "--attachable", name)
     for kind in ("config", "secret"):
-        lab.docker(kind, "create", name, "-", stdin=b"theirs")
+        place.docker(kind, "create", name, "-", stdin=b"theirs")
     return name
 
 
@@ -176,7 +199,7 @@ services:
 networks:
   node: {{ external: true, name: {network} }}
 """
-        bundle = await site.bundle(compose)
+        bundle = await site.bundle(compose, allow={"host_network": True, "external": [network]})
         await site.deployer().deploy(bundle, labels=LABELS)
         back = await site.deployer().read_back()
         assert diff(bundle, back) == ()
@@ -348,7 +371,7 @@ class TestStopping:
         compose = simple(deaf).replace("3s", "5s")
         await site.deployer().deploy(await site.bundle(compose), labels=LABELS)
         await site.running("app")
-        with anyio.move_on_after(1) as scope:
+        with anyio.move_on_after(site.second) as scope:
             await site.deployer().stop()
         assert scope.cancelled_caught
         await site.deployer().stop()
@@ -413,7 +436,8 @@ class TestChecking:
             " { type: tmpfs, target: /scratch }]"
         )
         top = 'volumes: { data: {}, nfs: { driver_opts: { type: tmpfs, device: tmpfs, o: "size=1m" } } }'
-        bundle = await site.bundle(asleep(declares, more=f"volumes: {volumes}", top=top))
+        compose = asleep(declares, more=f"volumes: {volumes}", top=top)
+        bundle = await site.bundle(compose, allow={"binds": ["/tmp", "/etc"]})
         app = f"{site.stack}_app"
         options = {"type": "tmpfs", "device": "tmpfs", "o": "size=1m"}
         found = await site.deployer().check(bundle)

@@ -17,17 +17,23 @@ import pytest
 
 from tests.contracts.stacks import FOREVER, change, only, replicas, service
 from tests.lab import Lab
+from tests.model import App, Model, ModelProcess, StepClock, swarm_of
 from warmd.adapters.clock import SystemClock
 from warmd.adapters.docker import open_swarm
 from warmd.core.model import LABEL_STACK, ServiceSeen, StackSeen
-from warmd.errors import Refused, SwarmConflict
-from warmd.ports import Swarm
+from warmd.errors import Refused, SwarmConflict, Transient
+from warmd.ports import Clock, Swarm
+
+#: Seconds of the model's time that a call takes: nothing depends on how fast this machine is.
+STEP = 0.1
 
 
 class Place(Protocol):
     """A swarm, and a registry that it pulls from."""
 
     swarm: Swarm
+    #: Seconds between looks of those who wait for something.
+    pause: float
 
     def monotonic(self) -> float:
         """The clock that ``not_before`` is of."""
@@ -40,9 +46,14 @@ class Place(Protocol):
     def clear(self, stack: str) -> None:
         """Take a stack's objects away, whatever is left of them."""
 
+    def restart(self) -> None:
+        """Restart the engine; returns when the swarm answers again."""
+
 
 class RealPlace:
     """A real dockerd and a real registry."""
+
+    pause = 0.05
 
     def __init__(self, swarm: Swarm, lab: Lab, clock: SystemClock) -> None:
         self.swarm = swarm
@@ -57,6 +68,9 @@ class RealPlace:
     def clear(self, stack: str) -> None:
         self._lab.remove_stack(stack)
 
+    def restart(self) -> None:
+        self._lab.restart_dockerd()
+
 
 @asynccontextmanager
 async def real(request: pytest.FixtureRequest) -> AsyncIterator[Place]:
@@ -66,14 +80,61 @@ async def real(request: pytest.FixtureRequest) -> AsyncIterator[Place]:
         yield RealPlace(swarm, lab, clock)
 
 
+class ModelPlace:
+    """The model of a swarm, in whose world only calls take time."""
+
+    pause = 0.002
+
+    def __init__(self, swarm: Swarm, model: Model | ModelProcess, clock: Clock) -> None:
+        self.swarm = swarm
+        self.monotonic = clock.monotonic
+        self._model = model
+
+    def publish(
+        self, tag: str, cmd: list[str], *, healthcheck: list[str] | None = None, volumes: tuple[str, ...] = ()
+    ) -> str:
+        reference = f"model.invalid:5000/contract:{tag}"
+        app = App(cmd=tuple(cmd), healthcheck=tuple(healthcheck or ()), volumes=volumes)
+        self._model.publish(reference, app)
+        return reference
+
+    def clear(self, stack: str) -> None:
+        self._model.remove_stack(stack)
+
+    def restart(self) -> None:
+        self._model.restart_engine()
+
+
+@asynccontextmanager
+async def model(request: pytest.FixtureRequest) -> AsyncIterator[Place]:
+    clock = StepClock(step=STEP)
+    model = Model(request.getfixturevalue("tmp_path"))
+    yield ModelPlace(swarm_of(model, clock), model, clock)
+
+
+@asynccontextmanager
+async def model_over_a_socket(_request: pytest.FixtureRequest) -> AsyncIterator[Place]:
+    clock = SystemClock()
+    with ModelProcess(step=STEP) as model:
+        async with open_swarm(model.docker_host, clock) as swarm:
+            yield ModelPlace(swarm, model, clock)
+
+
 IMPLEMENTATIONS: dict[str, Callable[[pytest.FixtureRequest], AbstractAsyncContextManager[Place]]] = {
     "docker": real,
+    "model": model,
+    "model over a socket": model_over_a_socket,
 }
 
 
-@pytest.fixture(params=[pytest.param(name, marks=pytest.mark.swarm) for name in IMPLEMENTATIONS])
+@pytest.fixture(
+    params=[
+        pytest.param(name, marks=[pytest.mark.swarm] if name == "docker" else []) for name in IMPLEMENTATIONS
+    ]
+)
 async def place(request: pytest.FixtureRequest) -> AsyncIterator[Place]:
     async with IMPLEMENTATIONS[request.param](request) as place:
+        Looks.pause = place.pause
         yield place
 
 
@@ -108,13 +169,19 @@ def with_volume(body: dict[str, Any], stack: str, volume: str) -> dict[str, Any]
     return body | {"TaskTemplate": {"ContainerSpec": container}}
 
 
+class Looks:
+    """Of the test that runs now."""
+
+    pause = 0.05
+
+
 async def until(what: str, look: Callable[[], Awaitable[Any]], deadline: float = 30) -> Any:
     """What ``look`` returns, once that is true."""
     with anyio.move_on_after(deadline):
         while True:
             if found := await look():
                 return found
-            await anyio.sleep(0.05)
+            await anyio.sleep(Looks.pause)
     raise AssertionError(f"waited {deadline} s in vain for {what}")
 
 
@@ -249,7 +316,7 @@ async def test_a_stale_index_is_a_conflict_and_changes_nothing(swarm: Swarm, sta
     body = service(stack, "web", image)
     await swarm.create("services", body)
     stale = await change(swarm, stack, body | {"Labels": {LABEL_STACK: stack, "n": "1"}})
-    with pytest.raises(SwarmConflict):
+    with pytest.raises(SwarmConflict, match="update out of sequence"):
         await swarm.update(
             "services", stale.id, stale.index, body | {"Labels": {LABEL_STACK: stack, "n": "2"}}
         )
@@ -357,6 +424,257 @@ async def test_a_kind_that_does_not_exist_is_a_bug(swarm: Swarm) -> None:
         await swarm.create("nodes", {})
     with pytest.raises(ValueError, match="network"):
         await swarm.update("networks", "x", 1, {})
+
+
+# What becomes of tasks: all that the stop, the health gate and the way back rely on
+
+SLOW = ["sh", "-c", "trap 'sleep 1; exit 0' TERM; while :; do sleep 0.1; done"]
+SOON = {"RestartPolicy": {"Condition": "any", "Delay": 200_000_000}}
+
+
+def restarting(stack: str, image: str, **container: Any) -> dict[str, Any]:
+    """A service whose tasks are replaced soon after they end."""
+    body = service(stack, "web", image)
+    inner = body["TaskTemplate"]["ContainerSpec"] | container
+    return body | {"TaskTemplate": {"ContainerSpec": inner, **SOON}}
+
+
+async def test_a_task_that_is_not_wanted_runs_until_its_container_has_ended(
+    swarm: Swarm, place: Place, stack: str
+) -> None:
+    slow = place.publish("slow", SLOW)
+    body = service(stack, "web", slow)
+    await swarm.create("services", body)
+    (task,) = (await converged(swarm, stack)).services[0].tasks
+    await change(swarm, stack, body | replicas(0))
+    told = set[tuple[str, str, bool]]()
+
+    async def gone() -> bool:
+        # In this order: the task is listed at least as long as its container runs
+        running = [c.running for c in await swarm.containers(stack=stack) if c.task == task.id]
+        tasks = [t for t in (await only(swarm, stack)).tasks if t.id == task.id]
+        assert tasks or not any(await running_of(swarm, stack))
+        told.update((t.state, t.desired, any(running)) for t in tasks)
+        return not tasks and not await swarm.containers(stack=stack)
+
+    await until("the stack to be gone", gone)
+    assert ("running", "remove", True) in told
+    assert ("shutdown", "remove", True) not in told
+
+
+async def running_of(swarm: Swarm, stack: str) -> list[str]:
+    return [c.image for c in await swarm.containers(stack=stack) if c.running]
+
+
+async def test_a_missing_image_is_rejected_again_and_again(
+    swarm: Swarm, place: Place, stack: str, image: str
+) -> None:
+    missing = f"{image.removesuffix(':1.0.0')}:missing"
+    await swarm.create("services", restarting(stack, missing))
+
+    async def twice() -> list[str] | None:
+        tasks = [t for t in (await only(swarm, stack)).tasks if t.state == "rejected"]
+        return [t.error for t in tasks] if len(tasks) >= 2 else None
+
+    errors = await until("two rejected tasks", twice)
+    assert errors[0] == f"No such image: {missing}"
+    assert await swarm.containers(stack=stack) == []
+    # The same name, published late, mends it: swarm never stops trying
+    place.publish("missing", FOREVER)
+    await converged(swarm, stack)
+
+
+async def test_what_crashes_is_replaced_and_five_tasks_are_remembered(
+    swarm: Swarm, place: Place, stack: str
+) -> None:
+    crashing = place.publish("crash", ["sh", "-c", "exit 7"])
+    await swarm.create("services", restarting(stack, crashing))
+    seen = set[str]()
+
+    async def many() -> bool:
+        tasks = (await only(swarm, stack)).tasks
+        seen.update(t.id for t in tasks)
+        assert len([t for t in tasks if t.desired in ("running", "ready")]) <= 1
+        return len(seen) >= 7
+
+    await until("seven tasks", many)
+    await until("the oldest to be forgotten", lambda: _at_most_five(swarm, stack))
+
+
+async def _at_most_five(swarm: Swarm, stack: str) -> bool:
+    return len((await only(swarm, stack)).tasks) <= 5
+
+
+async def test_a_task_starts_until_it_is_healthy_and_ends_where_it_is_not(
+    swarm: Swarm, place: Place, stack: str
+) -> None:
+    bad = place.publish("never", FOREVER, healthcheck=["false"])
+    await swarm.create("services", restarting(stack, bad))
+    told = set[tuple[str, str]]()
+
+    async def replaced() -> bool:
+        tasks = (await only(swarm, stack)).tasks
+        health = {c.task: c.health for c in await swarm.containers(stack=stack)}
+        told.update((t.state, health.get(t.id, "")) for t in tasks)
+        return len(tasks) > 1
+
+    await until("the first to be replaced", replaced)
+    assert ("starting", "starting") in told
+    assert not any(state == "running" for state, _ in told)
+    first = (await only(swarm, stack)).tasks[-1]
+    assert (first.state in ("complete", "failed"), first.desired) == (True, "shutdown")
+
+
+@pytest.mark.parametrize("order", ["stop-first", "start-first"])
+async def test_an_update_ends_the_old_task_first_or_last(
+    swarm: Swarm, place: Place, stack: str, order: str
+) -> None:
+    slow = place.publish("slow", SLOW)
+    body = service(stack, "web", slow, UpdateConfig={"Parallelism": 1, "Order": order})
+    await swarm.create("services", body)
+    (old,) = (await converged(swarm, stack)).services[0].tasks
+    new = place.publish("new", FOREVER)
+    await change(swarm, stack, body | {"TaskTemplate": {"ContainerSpec": {"Image": new}}})
+    together = set[int]()
+
+    async def updated() -> bool:
+        together.add(len(await running_of(swarm, stack)))
+        seen = await only(swarm, stack)
+        assert (seen.previous or {})["TaskTemplate"]["ContainerSpec"]["Image"] == slow
+        over = {t.id: t.state for t in seen.tasks}[old.id] == "shutdown"
+        return over and [t.state for t in seen.tasks if t.id != old.id] == ["running"]
+
+    await until("the update to be through", updated)
+    assert await running_of(swarm, stack) == [new]
+    assert (2 in together) == (order == "start-first")
+    # The old one stays in the list, and so does its container
+    assert old.id in {c.task for c in await swarm.containers(stack=stack)}
+
+
+@pytest.mark.parametrize(("action", "stays"), [("pause", True), ("continue", False)])
+async def test_an_update_that_fails_start_first_keeps_the_old_task_only_where_it_pauses(
+    swarm: Swarm, stack: str, image: str, action: str, stays: bool
+) -> None:
+    config = {"Parallelism": 1, "Order": "start-first", "FailureAction": action}
+    body = restarting(stack, image) | {"UpdateConfig": config}
+    await swarm.create("services", body)
+    (old,) = (await converged(swarm, stack)).services[0].tasks
+    missing = f"{image.removesuffix(':1.0.0')}:not-there"
+    await change(swarm, stack, body | {"TaskTemplate": {"ContainerSpec": {"Image": missing}, **SOON}})
+
+    async def decided() -> bool:
+        states = {t.id: (t.state, t.desired) for t in (await only(swarm, stack)).tasks}
+        rejected = [id_ for id_, (state, _) in states.items() if state == "rejected"]
+        return len(rejected) >= 2 and states.get(old.id, ("", ""))[0] == ("running" if stays else "shutdown")
+
+    await until("the new task to be rejected twice", decided)
+    assert await running_of(swarm, stack) == ([image] if stays else [])
+
+
+async def test_a_task_that_fits_nowhere_stays_pending_and_the_old_one_is_gone(
+    swarm: Swarm, stack: str, image: str
+) -> None:
+    body = service(stack, "web", image)
+    await swarm.create("services", body)
+    await converged(swarm, stack)
+    nowhere = {**body["TaskTemplate"], "Placement": {"Constraints": ["node.labels.moon == yes"]}}
+    await change(swarm, stack, body | {"TaskTemplate": nowhere})
+
+    async def waits() -> ServiceSeen | None:
+        seen = await only(swarm, stack)
+        states = [(t.state, t.desired) for t in seen.tasks]
+        return seen if states == [("pending", "running"), ("shutdown", "shutdown")] else None
+
+    seen: ServiceSeen = await until("the new task to wait", waits)
+    assert seen.tasks[0].error == "no suitable node (scheduling constraints not satisfied on 1 node)"
+    assert not seen.converged
+
+
+async def test_scaled_to_nothing_and_back_what_ran_before_is_remembered(
+    swarm: Swarm, stack: str, image: str
+) -> None:
+    body = service(stack, "web", image)
+    await swarm.create("services", body)
+    (first,) = (await converged(swarm, stack)).services[0].tasks
+    await change(swarm, stack, body | {"TaskTemplate": {**body["TaskTemplate"], "ForceUpdate": 1}})
+    await until("the new task to run", lambda: _another(swarm, stack, first.id))
+    await change(swarm, stack, body | replicas(0))
+
+    async def quiet() -> bool:
+        # What the update replaced stays listed: it has ended long ago
+        return [(t.id, t.state) for t in (await only(swarm, stack)).tasks] == [(first.id, "shutdown")]
+
+    await until("the list to hold old tasks only", quiet)
+    assert await running_of(swarm, stack) == []
+    await change(swarm, stack, body)
+    seen = (await converged(swarm, stack)).services[0]
+    assert (seen.previous or {})["Mode"] == {"Replicated": {"Replicas": 0}}, (
+        "swarm's own way back is to nothing"
+    )
+
+
+async def _another(swarm: Swarm, stack: str, than: str) -> bool:
+    (task, *_) = (await only(swarm, stack)).tasks
+    return task.id != than and task.state == "running"
+
+
+async def test_of_a_removed_service_the_containers_go_last(swarm: Swarm, place: Place, stack: str) -> None:
+    slow = place.publish("slow", SLOW)
+    id_ = await swarm.create("services", service(stack, "web", slow))
+    await converged(swarm, stack)
+    await swarm.remove("services", id_)
+    assert await swarm.stack(stack) == StackSeen(stack)
+    assert await running_of(swarm, stack) == [slow]
+
+    async def gone() -> bool:
+        return not await swarm.containers(stack=stack)
+
+    await until("the container to go", gone)
+
+
+@pytest.mark.parametrize("kind", ["configs", "secrets", "networks"])
+async def test_what_a_service_uses_can_not_be_removed(
+    swarm: Swarm, stack: str, image: str, kind: str
+) -> None:
+    id_ = await swarm.create(kind, object_of(kind, stack, image))
+    body = service(stack, "web", image, **replicas(0))
+    if kind == "networks":
+        body["TaskTemplate"]["Networks"] = [{"Target": f"{stack}_thing"}]
+    else:
+        key = kind[:-1].capitalize()
+        reference = {f"{key}ID": id_, f"{key}Name": f"{stack}_thing"}
+        file = {"Name": "thing", "UID": "0", "GID": "0", "Mode": 0o444}
+        body["TaskTemplate"]["ContainerSpec"][f"{key}s"] = [{**reference, "File": file}]
+    service_id = await swarm.create("services", body)
+    with pytest.raises(Refused, match="in use by"):
+        await swarm.remove(kind, id_)
+    await swarm.remove("services", service_id)
+    await swarm.remove(kind, id_)
+
+
+async def test_a_restart_of_the_engine_replaces_the_task_and_keeps_the_rest(
+    swarm: Swarm, place: Place, stack: str, image: str
+) -> None:
+    volume = f"{stack}_data"
+    body = with_volume(service(stack, "web", image), stack, volume)
+    body["TaskTemplate"] |= SOON
+    await swarm.create("services", body)
+    before = (await converged(swarm, stack)).services[0]
+    await anyio.to_thread.run_sync(place.restart)
+
+    async def replaced() -> bool:
+        try:
+            return await _another(swarm, stack, before.tasks[0].id)
+        except Transient:  # no leader for a moment
+            return False
+
+    await until("the task to be replaced", replaced)
+    after = (await converged(swarm, stack)).services[0]
+    assert (after.spec, after.replicas) == (before.spec, 1)
+    assert after.tasks[-1].id == before.tasks[0].id
+    assert after.tasks[-1].state in ("failed", "complete", "shutdown")
+    assert [v.name for v in await swarm.volumes(stack)] == [volume]
+    assert len(await running_of(swarm, stack)) == 1
 
 
 # Containers and volumes
