@@ -73,7 +73,7 @@ need_lab() {
   [ "$(id -u)" -eq 0 ] || die "this starts its own dockerd: run it as root"
   need_tools
   need dockerd:docker.io docker:docker-cli,docker.io docker-registry:docker-registry containerd:containerd \
-    iptables:iptables ip:iproute2 busybox-static:busybox-static nsenter:util-linux
+    iptables:iptables ip:iproute2 busybox-static:busybox-static nsenter:util-linux sqlite3:sqlite3
 }
 
 need_tools() {

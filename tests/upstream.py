@@ -8,7 +8,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -157,8 +157,11 @@ class Served:
 
 
 @contextmanager
-def serve(root: Path, *, user: str = "", password: str = "") -> Iterator[Served]:
-    """git's own http-backend on loopback."""
+def serve(
+    root: Path, *, user: str = "", password: str = "", mangle: Callable[[bytes, bytes], bytes] | None = None
+) -> Iterator[Served]:
+    """git's own http-backend on loopback. ``mangle`` makes of (request, answer) what is sent instead; a
+    shorter one breaks off."""
     served = Served(root, user=user, password=password)
     wanted = "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
@@ -191,13 +194,17 @@ def serve(root: Path, *, user: str = "", password: str = "") -> Iterator[Served]
             head, _, content = done.stdout.partition(b"\r\n\r\n")
             fields = [line.partition(": ") for line in head.decode().split("\r\n")]
             status = next((value for name, _, value in fields if name == "Status"), "200")
+            length = len(content)
+            if mangle is not None:
+                content = mangle(body, content)
             self.send_response(int(status.split()[0]))
             for name, _, value in fields:
                 if name and name != "Status":
                     self.send_header(name, value)
-            self.send_header("Content-Length", str(len(content)))
+            self.send_header("Content-Length", str(max(length, len(content))))
             self.end_headers()
             self.wfile.write(content)
+            self.close_connection = len(content) < length
 
         do_GET = do_POST = answer  # noqa: N815 - names the base class looks for
 

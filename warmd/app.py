@@ -15,19 +15,20 @@ from warmd.adapters.blobs import BlobFiles
 from warmd.adapters.clock import SystemClock
 from warmd.adapters.docker.swarm import open_swarm
 from warmd.adapters.journal_file import JournalFiles
+from warmd.adapters.reserve import Reserve
 from warmd.adapters.state_dir import StateDir
 from warmd.config import Config
 from warmd.config import Service as Settings
 from warmd.engine.desk import Desk
-from warmd.engine.ledger import Ledger
+from warmd.engine.household import Household
 from warmd.engine.reconcile import Reconciler
 from warmd.engine.service import Service, Shop
-from warmd.engine.supervisor import DAEMON, Supervisor
+from warmd.engine.supervisor import Supervisor
 from warmd.plugins import table
 from warmd.plugins.alerters import spool
 from warmd.plugins.base import Context
 from warmd.plugins.probers.tasks import TasksProber
-from warmd.ports import Swarm
+from warmd.ports import Clock, Swarm
 
 #: A file of this name in the state directory stops all changes, at once, for everything.
 PAUSE_FILE = "PAUSE"
@@ -49,7 +50,8 @@ class App:
         """Acting is for root and for the user warmd runs as. ``supervisor``: where a daemon runs."""
         owners = frozenset({0, os.geteuid()})
         if supervisor is None:
-            return Desk(self.reconcilers, owners=owners, own=Ledger(self.shop.journals, DAEMON))
+            own = Household(self.shop)
+            return Desk(self.reconcilers, owners=owners, own=own.ledger, household=own)
         return Desk(
             self.reconcilers,
             owners=owners,
@@ -60,20 +62,22 @@ class App:
 
 
 @asynccontextmanager
-async def build(config: Config, *, offline: bool = False) -> AsyncIterator[App]:
+async def build(config: Config, *, offline: bool = False, clock: Clock | None = None) -> AsyncIterator[App]:
     """Wire an app. Opens the state directory and a client for Docker; asks nobody anything yet.
 
-    ``offline`` (or ``WARMD_SKIP_FETCH=1``) keeps sources from the network. Raises WarmdError.
+    ``offline`` (or ``WARMD_SKIP_FETCH=1``) keeps sources from the network. ``clock`` is the machine's
+    unless given. Raises WarmdError.
     """
     state = await anyio.to_thread.run_sync(StateDir.open, config.daemon.state_dir)
-    clock = SystemClock()
+    clock = clock or SystemClock()
+    room = Reserve(state.reserve)
     async with open_swarm(config.daemon.docker_host, clock) as swarm:
         shop = Shop(
             installation=state.installation,
             host=socket.gethostname(),
             swarm=swarm,
-            journals=JournalFiles(state.services),
-            blobs=BlobFiles(state.blobs),
+            journals=JournalFiles(state.services, room),
+            blobs=BlobFiles(state.blobs, room),
             alerter=spool.Spool(config.daemon.alert_dir, config.daemon.alert_group),
             clock=clock,
             slots=anyio.CapacityLimiter(config.daemon.max_parallel),
@@ -84,7 +88,7 @@ async def build(config: Config, *, offline: bool = False) -> AsyncIterator[App]:
         wanted = {name: s for name, s in config.services.items() if s.enabled}
         reconcilers = {
             name: Reconciler(
-                _service(name, settings, _context(name, settings, config, state, swarm, clock)), shop
+                _service(name, settings, _context(name, settings, config, state, swarm, clock, room)), shop
             )
             for name, settings in wanted.items()
         }
@@ -92,7 +96,7 @@ async def build(config: Config, *, offline: bool = False) -> AsyncIterator[App]:
 
 
 def _context(
-    name: str, settings: Settings, config: Config, state: StateDir, swarm: Swarm, clock: SystemClock
+    name: str, settings: Settings, config: Config, state: StateDir, swarm: Swarm, clock: Clock, room: Reserve
 ) -> Context:
     return Context(
         service=name,
@@ -103,6 +107,8 @@ def _context(
         docker_host=config.daemon.docker_host,
         swarm=swarm,
         clock=clock,
+        room=room,
+        protected=(state.path.absolute(), config.path.absolute()),
     )
 
 

@@ -12,9 +12,11 @@
     ├── Permanent               7   will not work until something else is changed
     │   ├── Refused                 found before anything was stopped; nothing was touched
     │   ├── SnapshotError           a copy could not be made, proved or put back
-    │   ├── JournalError            the journal is damaged or written by a newer warmd
+    │   ├── JournalError            the journal can't be used: written by a newer warmd, changed meanwhile
+    │   │   └── JournalDamaged      it is not what was written
     │   ├── IllegalTransition       a bug: the state machine has no such arrow
-    │   └── NotFound                a service, version or snapshot of that name does not exist
+    │   ├── NotFound                a service, version or snapshot of that name does not exist
+    │   └── Foreign                 somebody else changed the stack while a run was at work on it
     └── Locked                  8   another warmd holds this state directory
 
 Library errors are translated at the boundary (adapters and plugins) and nowhere else. A message
@@ -83,7 +85,15 @@ class SnapshotError(Permanent):
 
 
 class JournalError(Permanent):
-    """The journal can't be trusted: damaged in the middle, or written by a newer warmd."""
+    """The journal can't be used: written by a newer warmd, changed by somebody else, or damaged."""
+
+
+class JournalDamaged(JournalError):
+    """The journal is not what was written. ``aside``: the command that moves it out of the way, if known."""
+
+    def __init__(self, message: str, *, hint: str = "", aside: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.aside = aside
 
 
 class IllegalTransition(Permanent):
@@ -92,6 +102,10 @@ class IllegalTransition(Permanent):
 
 class NotFound(Permanent):
     """A service, version or snapshot of that name does not exist."""
+
+
+class Foreign(Permanent):
+    """Somebody else changed the stack while a run was at work on it. Nothing is done against them."""
 
 
 class Locked(WarmdError):

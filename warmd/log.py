@@ -3,17 +3,21 @@
 ``get_logger().info("run.started", version="10.7.2")``. Which service and run it is about is bound
 once, around the work (``with bound(service=..., run=...)``), and goes along into tasks and threads.
 Times are UTC. Values of fields whose name says that they are secret, and passwords in URLs, are
-struck out; that is the net, not the rule: don't log secrets.
+struck out; that is the net, not the rule: don't log secrets. What would steer a terminal or pass for a
+line of its own is made harmless here, whoever wrote it.
 """
 
 from __future__ import annotations
 
+import io
+import json
 import logging
 import os
 import re
 import sys
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from textwrap import indent
 from typing import Any, Final, TextIO
 
 import structlog
@@ -21,6 +25,8 @@ from structlog.contextvars import bound_contextvars, merge_contextvars
 from structlog.processors import ExceptionRenderer, JSONRenderer, TimeStamper, add_log_level
 from structlog.tracebacks import ExceptionDictTransformer
 from structlog.typing import EventDict, Processor, WrappedLogger
+
+from warmd.core.text import escaped, one_line, plain
 
 #: What ``--log-level`` and ``log_level`` may say.
 LEVELS: Final[Mapping[str, int]] = {
@@ -95,15 +101,35 @@ def _json() -> list[Processor]:
     # Never the values of local variables: they are where the secrets are.
     return [
         ExceptionRenderer(ExceptionDictTransformer(show_locals=False)),
-        JSONRenderer(default=str, ensure_ascii=False),
+        JSONRenderer(serializer=_serialize, default=str, ensure_ascii=False),
     ]
+
+
+def _serialize(event: EventDict, **options: Any) -> str:
+    return escaped(json.dumps(event, **options))
 
 
 def _console(*, colors: bool) -> list[Processor]:
     renderer = structlog.dev.ConsoleRenderer(
-        colors=colors, timestamp_key="at", exception_formatter=structlog.dev.plain_traceback
+        colors=colors, timestamp_key="at", exception_formatter=_indented_traceback
     )
-    return [renderer]
+    return [_harmless, renderer]
+
+
+def _harmless(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """The processor after which a value is one line that steers nothing. Colours come later."""
+    return {one_line(key): value if key == "exc_info" else _fit(value) for key, value in event.items()}
+
+
+def _fit(value: Any) -> Any:
+    return value if value is None or isinstance(value, bool | int | float) else one_line(value)
+
+
+def _indented_traceback(stream: TextIO, exc_info: Any) -> None:
+    """A traceback whose lines can't be taken for lines of the log, whatever the error's message is."""
+    text = io.StringIO()
+    structlog.dev.plain_traceback(text, exc_info)
+    stream.write("\n" + indent(plain(text.getvalue()).rstrip("\n"), "    | "))
 
 
 class _Forward(logging.Handler):

@@ -6,12 +6,12 @@ Every method may raise ``Transient`` (try later) or ``Permanent`` (a person is n
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from warmd.core.journal import Draft, Record
 from warmd.core.model import (
@@ -30,6 +30,7 @@ from warmd.core.model import (
 
 __all__ = [
     "Alerter",
+    "Ask",
     "Blobs",
     "CaptureRequest",
     "Clock",
@@ -133,12 +134,19 @@ class Swarm(Protocol):
 class Rendered:
     """What a release is in this place: the bundle, and a hash of all that it was rendered from.
 
-    ``warnings`` are what the renderer ignored or disliked, a line each.
+    ``warnings`` are what the renderer ignored or disliked, a line each. ``hides`` are values that it was
+    rendered with and that nobody may be shown.
     """
 
     bundle: Bundle
     inputs: str
     warnings: tuple[str, ...] = ()
+    hides: tuple[str, ...] = field(default=(), repr=False)
+
+
+#: Asked before each write, with the listing that it is made from: what it raises ends the call there. A
+#: change that comes in between is a conflict, and then it is asked again.
+Ask: TypeAlias = Callable[[StackSeen], Awaitable[None]]
 
 
 class Deployer(Protocol):
@@ -170,10 +178,11 @@ class Deployer(Protocol):
     async def writable(self) -> tuple[Mount, ...]:
         """What the running stack can write to, read-only mounts left out."""
 
-    async def stop(self) -> None:
-        """No task and no container of the stack left, proved; desired counts are zero. Idempotent."""
+    async def stop(self, *, ask: Ask | None = None) -> None:
+        """No task and no container of the stack left, proved; desired counts are zero. Idempotent.
+        Raises Foreign where a service is scaled up again meanwhile."""
 
-    async def deploy(self, bundle: Bundle, *, labels: Mapping[str, str]) -> None:
+    async def deploy(self, bundle: Bundle, *, labels: Mapping[str, str], ask: Ask | None = None) -> None:
         """Make the swarm want exactly this bundle, with ``labels`` on every service. Idempotent;
         services that the bundle lacks are removed. Does not wait for health."""
 
@@ -211,9 +220,15 @@ class Snapshotter(Protocol):
     async def seal(self, handle: SnapshotHandle) -> SnapshotInfo:
         """Read back and verify; sealing twice is fine. Raises SnapshotError where it is not whole."""
 
-    async def restore(self, handle: SnapshotHandle, *, run: str) -> None:
+    async def restore(self, handle: SnapshotHandle, *, run: str, volumes: Sequence[Volume]) -> None:
         """Verify, extract beside, swap; what was there goes to quarantine. Idempotent a ``run``.
-        Raises SnapshotError with the volumes untouched where the archive is not whole."""
+        ``volumes`` are those that are there now, others among them: data goes where they lie, wherever
+        it was copied from. Raises SnapshotError with the volumes untouched where the archive is not
+        whole, or one of its volumes is not among them."""
+
+    async def moved(self, handle: SnapshotHandle, *, volumes: Sequence[Volume]) -> str:
+        """What was written to since the volumes were captured in this snapshot, or restored from it: the
+        first file that shows it; empty where nothing was. Reads no content."""
 
     async def snapshots(self) -> Sequence[SnapshotInfo]:
         """All of this service, oldest first."""
@@ -245,6 +260,12 @@ class JournalStore(Protocol):
     async def append(self, service: str, draft: Draft, *, expected: int) -> tuple[Record, int]:
         """Append durably after ``expected``; the record and the next token. Raises JournalError
         where somebody else appended."""
+
+    async def reserve(self, service: str) -> None:
+        """Make sure that the records of one run will find room. Raises Transient where they may not."""
+
+    async def set_aside(self, service: str) -> None:
+        """Keep what is there under another name, so that a new journal begins."""
 
 
 class Blobs(Protocol):

@@ -120,7 +120,7 @@ def restore(
         run=run,
         at=at or datetime.now(UTC),
         check=checker(should_stop),
-        mountpoints={name: Path(path).absolute() for name, path in (to or {}).items()},
+        mountpoints=lambda: {name: Path(path).absolute() for name, path in (to or {}).items()},
     )
     return {move.volume: tuple(Path(place) for place in move.places) for move in done.moves}
 

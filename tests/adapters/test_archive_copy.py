@@ -9,21 +9,16 @@ import stat
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from tests.adapters.archive_support import (
     Place,
-    acl,
     facts,
     go_on,
     mounted,
     one_of_everything,
-    set_xattr,
 )
 from warmd.adapters.archive.manifest import load
 from warmd.adapters.archive.tree import walk
@@ -35,107 +30,7 @@ def place(tmp_path: Path) -> Place:
     return Place(tmp_path)
 
 
-# --- the identity ---------------------------------------------------------------------------------
-
-names = st.binary(min_size=1, max_size=24).filter(
-    lambda b: b"/" not in b and b"\0" not in b and b.strip(b".")
-)
-contents = st.one_of(st.binary(max_size=2000), st.tuples(st.integers(0, 3_000_000), st.binary(max_size=50)))
-
-
-@st.composite
-def things(draw: st.DrawFn) -> dict[str, Any]:
-    return {
-        "kind": draw(
-            st.sampled_from(["file", "file", "folder", "folder", "link", "fifo", "char", "hard", "socket"])
-        ),
-        "into": draw(st.integers(0, 30)),
-        "name": draw(names),
-        "content": draw(contents),
-        "mode": draw(st.integers(0, 0o7777)),
-        "owner": draw(st.tuples(st.integers(0, 2**32 - 2), st.integers(0, 2**32 - 2))),
-        "mtime": draw(st.integers(-(2**31) * 10**9, 2**33 * 10**9)),
-        "xattrs": draw(
-            st.dictionaries(st.text("ab.=%é", min_size=1, max_size=6), st.binary(max_size=40), max_size=2)
-        ),
-        "acl": draw(st.one_of(st.none(), st.tuples(st.integers(0, 2**32 - 2), st.integers(0, 7)))),
-    }
-
-
-def build(root: Path, plan: list[dict[str, Any]]) -> None:
-    """Make what the plan says, as far as it can be: names may clash, and only the first one counts."""
-    folders = [root]
-    others: list[Path] = []
-    made = []
-    for thing in plan:
-        path = folders[thing["into"] % len(folders)] / os.fsdecode(thing["name"])
-        if os.path.lexists(path) or (thing["kind"] == "hard" and not others):
-            continue
-        match thing["kind"]:
-            case "folder":
-                path.mkdir()
-                folders.append(path)
-            case "file":
-                _write(path, thing["content"])
-                others.append(path)
-            case "link":
-                path.symlink_to(os.fsdecode(thing["name"][::-1]))
-                others.append(path)
-            case "hard":
-                os.link(others[thing["into"] % len(others)], path, follow_symlinks=False)
-            case "fifo":
-                os.mkfifo(path)
-            case "char":
-                os.mknod(path, stat.S_IFCHR, os.makedev(thing["into"], 300))
-            case "socket":
-                os.mknod(path, stat.S_IFSOCK)
-        made.append((path, thing))
-    if plan:
-        made.insert(0, (root, plan[0]))
-    for path, thing in reversed(made):  # what is inside first: each of these changes the folder's times
-        _dress(path, thing)
-    for path, thing in reversed(made):
-        os.utime(path, ns=(0, thing["mtime"]), follow_symlinks=False)
-
-
-def _dress(path: Path, thing: dict[str, Any]) -> None:
-    kind = path.lstat().st_mode
-    os.chown(path, *thing["owner"], follow_symlinks=False)
-    if not stat.S_ISLNK(kind):
-        path.chmod(thing["mode"])
-        if thing["acl"]:
-            set_xattr(path, "system.posix_acl_access", acl(*thing["acl"]))
-            if stat.S_ISDIR(kind):
-                set_xattr(path, "system.posix_acl_default", acl(*thing["acl"]))
-    space = "user." if stat.S_ISREG(kind) or stat.S_ISDIR(kind) else "trusted."
-    for name, value in thing["xattrs"].items():
-        set_xattr(path, space + name, value)
-
-
-def _write(path: Path, content: Any) -> None:
-    with path.open("wb") as file:
-        if isinstance(content, tuple):
-            hole, content = content
-            file.truncate(hole + len(content) + 100_000)
-            file.seek(hole)
-        file.write(content)
-
-
-@pytest.mark.slow
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(plan=st.lists(things(), max_size=16))
-def test_restoring_gives_back_what_was_captured(plan: list[dict[str, Any]]) -> None:
-    with TemporaryDirectory() as folder:
-        place = Place(Path(folder))
-        data = place.data("sso_data")
-        build(data, plan)
-        before = facts(data)
-        place.sealed("r1", "sso_data")
-        assert facts(data) == before, "a capture changes nothing"
-        subprocess.run(["rm", "-rf", data], check=True)
-        place.data("sso_data")
-        place.restore("r1", "r2")
-        assert facts(data) == before
+# --- the identity (any tree: tests/snapshots/test_trees.py) ----------------------------------------
 
 
 def test_one_of_each_sort_of_thing_comes_back(place: Place) -> None:

@@ -170,7 +170,7 @@ def test_a_run_restores_one_snapshot(damaged: Place) -> None:
 def test_elsewhere_for_a_look(damaged: Place) -> None:
     there = damaged.root / "a copy"
     there.mkdir()
-    damaged.restore("r1", "r2", mountpoints={"v": there})
+    damaged.restore("r1", "r2", mountpoints=lambda: {"v": there})
     assert (there / "x").stat().st_size == 3000
     assert (damaged.data("v") / "x").read_text() == "newer"
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.adapters.archive_support import NOW, Place, go_on, mounted
+from warmd.adapters.archive import durable
 from warmd.adapters.archive.retention import list_snapshots, prune
 from warmd.adapters.archive.room import human, make_room, measure
 from warmd.errors import Refused, SnapshotError
@@ -239,8 +240,9 @@ def test_replaced_data_goes_when_it_is_old_and_there_is_newer(place: Place) -> N
         assert [p.name for p in elsewhere.iterdir()] == ["q3"]
 
 
-def test_one_at_a_time(place: Place) -> None:
+def test_one_at_a_time(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     place.data("v")
+    monkeypatch.setattr(durable, "PATIENCE", 0.0)
 
     def meanwhile() -> None:
         with pytest.raises(SnapshotError, match="another process is working"):

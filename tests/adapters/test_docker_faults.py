@@ -210,6 +210,27 @@ async def test_an_engine_replaced_by_one_that_left_our_api_is_asked_for_its_vers
     assert asked == ["GET /version", "GET /v1.41/configs", "GET /version", "GET /v1.51/configs"]
 
 
+async def test_networks_that_the_swarm_did_not_tell_of_are_asked_for_again() -> None:
+    """Without a leader the engine says of the swarm's networks that there are none, not that it can't say."""
+    told = False
+
+    async def handle(request: str, client: ByteStream) -> None:
+        if request == "GET /version":
+            await client.send(answer(200, VERSION))
+        elif "/networks?" in request or request.endswith("/networks"):
+            await client.send(answer(200, []))
+        elif told:
+            name = request.partition("/networks/")[2].partition("?")[0]
+            await client.send(answer(200, {"Name": name, "Id": f"id-of-{name}"}))
+        else:
+            await client.send(answer(404, {"message": "network not found"}))
+
+    async with answering(handle) as host, open_swarm(host, SystemClock()) as swarm:
+        assert await swarm.networks() == ()
+        told = True
+        assert [n["Id"] for n in await swarm.networks()] == ["id-of-bridge", "id-of-host"]
+
+
 PROGRESS = b'{"status":"Pulling from app"}\n'
 STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
 

@@ -178,3 +178,12 @@ def test_a_child_does_not_inherit_the_lock(tmp_path: Path) -> None:
     finally:
         child.kill()
         child.wait()
+
+
+def test_whoever_takes_the_lock_clears_away_what_a_killed_one_was_writing(tmp_path: Path) -> None:
+    state = StateDir.open(tmp_path)
+    whole, half = state.blobs / ("0" * 64), state.blobs / f".{'0' * 64}.0badcafe.tmp"
+    whole.write_text("whole")
+    half.write_text("ha")
+    with state.lock():
+        assert (whole.exists(), half.exists()) == (True, False)

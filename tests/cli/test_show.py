@@ -410,8 +410,8 @@ def test_alerts_say_what_since_when_and_what_to_type() -> None:
         """\
 info  keycloak: 10.8.0+26.6.0 held-manual-migration: release/10.8.0 is to be read first
     since 2026-01-31 07:00:00 UTC (5 h ago)
-    app-major: major 26 -> 27
-    It stays.
+    | app-major: major 26 -> 27
+    | It stays.
     read release/10.8.0
     $ warmd plan keycloak
     $ warmd approve keycloak 10.8.0+26.6.0 --why '...'

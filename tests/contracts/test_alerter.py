@@ -16,6 +16,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.contracts.contexts import no_docker
+from tests.stateful.parts import PlainSpool
 from warmd.errors import ConfigError, Refused, Transient
 from warmd.plugins.alerters import spool
 from warmd.plugins.alerters.spool import Spool
@@ -30,9 +31,12 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "spool" / "alerts"
 
 
-@pytest.fixture(params=["spool"])
+@pytest.fixture(params=["spool", "plain"])
 async def alerter(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Alerter]:
     """Built as the application builds it; the folder is relative to the configuration's."""
+    if request.param == "plain":
+        yield PlainSpool(tmp_path / "spool" / "alerts")
+        return
     configs = {"spool": spool.Config(folder=Path("spool/alerts"))}
     async with no_docker(tmp_path) as context:
         yield spool.build(configs[request.param], context)

@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 import pytest
 
+from tests.stateful.parts import Disk, MemoryJournals
 from warmd.adapters.journal_file import JournalFiles
 from warmd.core.journal import Draft
 from warmd.errors import JournalError
@@ -20,9 +21,10 @@ AT = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
 Open: TypeAlias = Callable[[], JournalStore]
 
 
-@pytest.fixture(params=["file"])
+@pytest.fixture(params=["file", "memory"])
 def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
-    stores: dict[str, Open] = {"file": lambda: JournalFiles(tmp_path)}
+    disk = Disk()
+    stores: dict[str, Open] = {"file": lambda: JournalFiles(tmp_path), "memory": lambda: MemoryJournals(disk)}
     return stores[request.param]
 
 
@@ -105,3 +107,14 @@ async def test_what_is_no_json_is_refused_and_leaves_the_journal_as_it_was(open_
         await store.append("sso", Draft("bad", AT, {"x": object()}), expected=token)
     await store.append("sso", draft(1), expected=token)
     assert [r.data["n"] for r in (await open_store().load("sso"))[0]] == [0, 1]
+
+
+async def test_room_can_be_held_before_and_after_the_first_record_and_is_no_record(open_store: Open) -> None:
+    store = open_store()
+    await store.reserve("sso")
+    _, token = await store.append("sso", draft(0), expected=0)
+    await store.reserve("sso")
+    await store.reserve("proxy")
+    record, _ = await store.append("sso", draft(1), expected=token)
+    assert record.seq == 2
+    assert (await open_store().load("proxy")) == ((), 0)

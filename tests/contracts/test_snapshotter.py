@@ -12,6 +12,8 @@ import pytest
 from pydantic import ValidationError
 
 from tests.adapters.archive_support import children
+from tests.stateful.trees import TreeSnapshotter
+from warmd.adapters.archive.restore import restore
 from warmd.core.model import SnapshotHandle
 from warmd.errors import Refused, SnapshotError
 from warmd.plugins.base import Context
@@ -45,8 +47,10 @@ def context(tmp_path: Path) -> Context:
     )
 
 
-@pytest.fixture(params=["archive", "none"])
+@pytest.fixture(params=["archive", "none", "trees"])
 def snapshotter(request: pytest.FixtureRequest, context: Context) -> Snapshotter:
+    if request.param == "trees":
+        return TreeSnapshotter(context.folder, context.swarm.node)
     if request.param == "archive":
         return archive.build(archive.Config(), context)
     return none.build(none.Config(kind="none", allow_volumes=True), context)
@@ -85,16 +89,26 @@ async def test_a_seal_says_what_it_proved(snapshotter: Snapshotter, volume: Volu
 async def test_restoring_is_idempotent_a_run(snapshotter: Snapshotter, volume: Volume) -> None:
     handle = await snapshotter.capture(request_of("r1", volume))
     await snapshotter.seal(handle)
-    await snapshotter.restore(handle, run="r1")
-    await snapshotter.restore(handle, run="r1")
+    await snapshotter.restore(handle, run="r1", volumes=[volume])
+    await snapshotter.restore(handle, run="r1", volumes=[volume])
     assert (Path(volume.mountpoint) / "x").read_text() == "good"
+
+
+async def test_nothing_moved_since_a_copy_was_made_or_put_back(
+    snapshotter: Snapshotter, volume: Volume
+) -> None:
+    handle = await snapshotter.capture(request_of("r1", volume))
+    await snapshotter.seal(handle)
+    assert await snapshotter.moved(handle, volumes=[volume]) == ""
+    await snapshotter.restore(handle, run="r2", volumes=[volume])
+    assert await snapshotter.moved(handle, volumes=[volume]) == ""
 
 
 async def test_no_volumes_are_fine(snapshotter: Snapshotter) -> None:
     await snapshotter.make_room(())
     handle = await snapshotter.capture(request_of("r1"))
     assert (await snapshotter.seal(handle)).volumes == ()
-    await snapshotter.restore(handle, run="r1")
+    await snapshotter.restore(handle, run="r1", volumes=())
 
 
 async def test_what_is_listed_can_be_pruned_but_not_what_is_needed(
@@ -123,10 +137,87 @@ async def test_version_and_data_go_back_together(keeper: Snapshotter, volume: Vo
     handle = await keeper.capture(request_of("r1", volume))
     await keeper.seal(handle)
     (Path(volume.mountpoint) / "x").write_text("damaged")
-    await keeper.restore(handle, run="r1")
+    await keeper.restore(handle, run="r1", volumes=[volume])
     assert (Path(volume.mountpoint) / "x").read_text() == "good"
     (info,) = await keeper.snapshots()
     assert (info.version, info.run, info.volumes, info.files) == ("1.0.0", "r1", ("sso_data",), 2)
+
+
+async def test_data_goes_where_the_volume_is_now(keeper: Snapshotter, volume: Volume, tmp_path: Path) -> None:
+    """Docker's folder was moved to another disk since: what the manifest names is nobody's volume now."""
+    handle = await keeper.capture(request_of("r1", volume))
+    await keeper.seal(handle)
+    moved = tmp_path / "new disk" / "volumes" / "sso_data" / "_data"
+    moved.mkdir(parents=True)
+    (moved / "x").write_text("damaged")
+    (Path(volume.mountpoint) / "x").write_text("left over")
+    await keeper.restore(handle, run="r1", volumes=[Volume("sso_data", "local", str(moved))])
+    assert (moved / "x").read_text() == "good"
+    assert (Path(volume.mountpoint) / "x").read_text() == "left over"
+
+
+async def test_a_volume_that_is_not_there_or_can_not_take_it_is_named(
+    keeper: Snapshotter, volume: Volume
+) -> None:
+    handle = await keeper.capture(request_of("r1", volume))
+    await keeper.seal(handle)
+    (Path(volume.mountpoint) / "x").write_text("newer")
+    with pytest.raises(SnapshotError, match="volume sso_data is not there"):
+        await keeper.restore(handle, run="r1", volumes=[Volume("other", "local", "/nowhere")])
+    bind = Volume("sso_data", "local", volume.mountpoint, {"o": "bind"})
+    with pytest.raises(SnapshotError, match="volume sso_data can't take its data back: its driver options"):
+        await keeper.restore(handle, run="r1", volumes=[bind])
+    assert (Path(volume.mountpoint) / "x").read_text() == "newer"
+
+
+def _is_there(volume: Volume) -> bool:
+    return Path(volume.mountpoint).exists()
+
+
+class _Ended(BaseException):
+    """warmd is killed here, as far as the disk can tell."""
+
+
+@pytest.mark.parametrize("at", ["staged", "old out sso_data", "new in sso_data"])
+async def test_a_restore_that_was_killed_is_finished_whatever_became_of_the_snapshot(
+    keeper: Snapshotter, context: Context, volume: Volume, at: str
+) -> None:
+    handle = await keeper.capture(request_of("r1", volume))
+    await keeper.seal(handle)
+    (Path(volume.mountpoint) / "x").write_text("damaged")
+
+    def step(name: str) -> None:
+        if name == at:
+            raise _Ended
+
+    with pytest.raises(_Ended):
+        restore(context.folder, "r1", run="r2", at=NOW, check=lambda: None, step=step)
+    assert _is_there(volume) == (at != "old out sso_data")
+    (context.folder / "snapshots" / "r1" / "manifest.json").write_text("damaged by now")
+    await keeper.restore(handle, run="r2", volumes=[volume])
+    assert (Path(volume.mountpoint) / "x").read_text() == "good"
+
+
+@pytest.mark.parametrize("put_back", [False, True], ids=["copied", "put back"])
+@pytest.mark.parametrize("change", ["written", "same size", "new", "gone", "mode"])
+async def test_what_was_written_since_shows(
+    keeper: Snapshotter, volume: Volume, change: str, put_back: bool
+) -> None:
+    data = Path(volume.mountpoint)
+    (data / "page").write_text("old")
+    handle = await keeper.capture(request_of("r1", volume))
+    await keeper.seal(handle)
+    if put_back:
+        await keeper.restore(handle, run="r2", volumes=[volume])
+    if change == "new":
+        (data / "other").touch()
+    elif change == "gone":
+        (data / "page").unlink()
+    elif change == "mode":
+        (data / "page").chmod(0o600)
+    else:
+        (data / "page").write_text("new" if change == "same size" else "longer")
+    assert str(data) in await keeper.moved(handle, volumes=[volume])
 
 
 async def test_excluded_volumes_are_neither_judged_nor_copied(keeper: Snapshotter, volume: Volume) -> None:
@@ -141,7 +232,7 @@ async def test_excluded_volumes_are_neither_judged_nor_copied(keeper: Snapshotte
 
 async def test_another_nodes_snapshot_is_refused(keeper: Snapshotter) -> None:
     with pytest.raises(SnapshotError, match="lies on node node2, this is node node1"):
-        await keeper.restore(SnapshotHandle("node2", "r1"), run="r1")
+        await keeper.restore(SnapshotHandle("node2", "r1"), run="r1", volumes=())
 
 
 async def test_cancelled_it_returns_when_all_is_over(context: Context, volume: Volume) -> None:

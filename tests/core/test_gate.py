@@ -270,6 +270,8 @@ FOUND = [
          history={"data_of": "10.8.0+26.7.0"}, held=(("drift", None),)),
     Case("drift-on-data-of-a-known-version-where-last-good-is-of-none", NEXT, "held-unknown-current", running=None,
          view=DOWN, history={**LONG_DOWN, "data_of": "10.7.0+26.6.1"}),
+    Case("drift-on-data-that-an-unknown-image-worked-on", NEXT, "held-unknown-current", view=DOWN,
+         history={**LONG_DOWN, "data_of": "registry/app:2"}),
     Case("drift-on-its-own-data-however-spelled", [], "repair", None, Action.REPAIR, view=DOWN,
          history={**LONG_DOWN, "data_of": "v10.7.0+26.6.1"}),
     Case("whole-stack-gone-from-data-of-a-newer-version", NEXT, "held-unknown-current", view=GONE,

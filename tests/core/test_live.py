@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.core.building import NOW
-from warmd.core.live import down, mark, marks, moved, running, suspects
+from warmd.core.live import down, mark, marks, moved, running, strange, suspects
 from warmd.core.model import LastGood, ServiceSeen, StackSeen
 from warmd.core.versions import Version
 
@@ -91,6 +91,12 @@ SITUATIONS: list[tuple[str, tuple[ServiceSeen, ...], list[str], list[str]]] = [
     ("whole-stack-gone", (), ["web_app", "web_db", "web_log"], ["web_cron"]),
     ("one-missing", (APP, CRON, LOG), ["web_db"], []),
     ("one-at-zero", (APP, scaled(0, "web_db"), CRON, LOG), ["web_db"], []),
+    (
+        "another-image-at-zero",
+        (service("web_app", image="x:2", Replicated={"Replicas": 0}), DB, CRON, LOG),
+        ["web_app"],
+        ["web_app"],
+    ),
     ("two-at-zero", (scaled(0, "web_app"), scaled(0, "web_db"), CRON, LOG), ["web_app", "web_db"], []),
     ("scaled-down-but-up", (APP, scaled(1, "web_db"), CRON, LOG), [], ["web_db"]),
     ("scaled-up-from-zero", (APP, DB, scaled(1, "web_cron"), LOG), [], ["web_cron"]),
@@ -108,6 +114,12 @@ SITUATIONS: list[tuple[str, tuple[ServiceSeen, ...], list[str], list[str]]] = [
 def test_down_and_suspect(seen: tuple[ServiceSeen, ...], is_down: list[str], is_suspect: list[str]) -> None:
     assert list(down(GOOD, stack(*seen))) == is_down
     assert list(suspects(GOOD, stack(*seen))) == is_suspect
+
+
+def test_a_strange_image_is_one_that_last_good_does_not_have() -> None:
+    images = {"web_app": service("web_app").image, "web_db": "gone:1"}
+    assert strange(images, stack(APP, LOG)) is None
+    assert strange(images, stack(service("web_app", image="x:2"), LOG)) == "x:2"
 
 
 @pytest.mark.parametrize(

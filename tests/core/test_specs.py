@@ -9,7 +9,7 @@ import pytest
 
 from warmd.core import normal, specs
 from warmd.core.model import LABEL_STACK, Bundle, Json, Mount
-from warmd.core.specdiff import diff
+from warmd.core.specdiff import diff, mask
 
 SECOND = 1_000_000_000
 
@@ -453,7 +453,7 @@ class TestDiff:
             "app: config shop_c2 added: Mode=292 Name=/c",
             "app: env BARE (unset) -> z",
             "app: env FOO 1 -> 2",
-            "app: env GONE removed: x",
+            "app: env GONE removed",
             "app: env NEW added: y",
             "app: label shown added: yes",
             "app: mount /data removed: Source=shop_data Type=volume",
@@ -507,6 +507,48 @@ class TestDiff:
         command = "run --admin-token=*** --secret *** --n="
         assert f"app: command {command}1 -> {command}2" in shown
         assert len(shown) == 7
+
+    def test_what_is_known_to_be_secret_is_hidden_wherever_it_stands_and_what_was_there_before(self) -> None:
+        old, new = (
+            spec(
+                container={
+                    "Env": [f"LICENSE={s}", f"TITLE=a {s}", f"OWN={n}"],
+                    "Args": ["run", "x" * 195, s],
+                    "Hosts": [f"10.0.0.1 {s}"],
+                },
+                Labels={LABEL_STACK: "shop", f"by.{s}": n},
+            )
+            for s, n in (("before", "1"), ("now-long", "2"))
+        )
+        changes = diff(bundle(old), bundle(new), hides=("now-long", "now", ""))
+        shown = [str(change) for change in changes]
+        assert not any("before" in line or "now" in line for line in shown if "by." not in line)
+        assert "app: env LICENSE changed" in shown
+        assert "app: env TITLE *** -> a ***" in shown
+        assert "app: env OWN 1 -> 2" in shown
+        assert "app: label by.*** added: 2" in shown
+        assert f"app: command *** -> run {'x' * 195} …" in shown, "not a part of it where it is cut"
+
+    @pytest.mark.parametrize(
+        ("text", "shown"),
+        [
+            ('invalid size: "correct-horse/battery"', 'invalid size: "***"'),
+            ('parsing "correct-horse": invalid', 'parsing "***": invalid'),
+            ("correct-horse and battery", "*** and battery"),
+            ("batt is a short part, correct one too", "batt is a short part, correct one too"),
+            ("twice: correct-, t-horse/", "twice: ***, ***"),
+            ("pin 4711, not 471", "pin ***, not 471"),
+            ("nothing of it", "nothing of it"),
+        ],
+    )
+    def test_a_message_has_neither_a_hidden_value_nor_a_part_of_it_that_tells(
+        self, text: str, shown: str
+    ) -> None:
+        assert mask(text, ("correct-horse/battery", "4711")) == shown
+
+    def test_of_a_variable_that_went_only_the_name_is_shown(self) -> None:
+        had = spec(container={"Env": ["LICENSE=before"]})
+        assert lines(bundle(had), bundle(spec(container={"Env": []}))) == ["app: env LICENSE removed"]
 
     def test_what_differs_only_where_it_is_hidden_is_still_a_change(self) -> None:
         old, new = (spec(container={"Env": [f"URL=x://a:{s}@b"]}) for s in ("one", "two"))

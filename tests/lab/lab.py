@@ -165,11 +165,7 @@ class Lab:
 
     def restart_dockerd(self, *, kill: bool = False) -> None:
         """Stop dockerd (SIGKILL with ``kill``) and start it again; returns when the swarm answers."""
-        child = self._children["dockerd"]
-        child.send_signal(signal.SIGKILL if kill else signal.SIGTERM)
-        child.wait(timeout=60)
-        if kill:
-            (self.folder / "dockerd.pid").unlink(missing_ok=True)
+        self.stop_dockerd(kill=kill)
         self._start_dockerd()
         self.wait(lambda: self.api.get("/services").is_success, "the swarm after a restart of dockerd")
 
@@ -189,11 +185,13 @@ class Lab:
         """Whether dockerd runs."""
         return self._children["dockerd"].poll() is None
 
-    def stop_dockerd(self) -> None:
-        """Stop dockerd and leave it down until ``restart_dockerd``."""
+    def stop_dockerd(self, *, kill: bool = False) -> None:
+        """Stop dockerd (SIGKILL with ``kill``) and leave it down until ``restart_dockerd``."""
         child = self._children["dockerd"]
-        child.send_signal(signal.SIGTERM)
+        child.send_signal(signal.SIGKILL if kill else signal.SIGTERM)
         child.wait(timeout=60)
+        if kill:
+            (self.folder / "dockerd.pid").unlink(missing_ok=True)
 
     def stop(self) -> None:
         """Take everything away, at once: nothing in a lab is worth a grace period."""
@@ -306,10 +304,13 @@ class Lab:
         version: str | None = None,
         bad: warmapp.Bad | None = None,
         delay: float = 0,
+        after: int = 0,
+        linger: int = 0,
         healthcheck: bool = False,
     ) -> str:
         """The application of ``tests.lab.warmapp`` as an image; ``version`` is the tag unless given."""
-        files = {p: c for p, (c, _) in warmapp.warm_files(version or tag, bad=bad, delay=delay).items()}
+        made = warmapp.warm_files(version or tag, bad=bad, delay=delay, after=after, linger=linger)
+        files = {p: c for p, (c, _) in made.items()}
         check = ["wget", "-q", "-O", "-", "http://127.0.0.1/health"] if healthcheck else None
         return self.image(repo, tag, files, ["/app/start"], healthcheck=check)
 

@@ -5,6 +5,16 @@ GET /data     {"schema":S,"sha256":SUM,"notes":N}: SUM covers every file of the 
 GET /history  one line a migration
 POST /notes   appends the body's first line to what users wrote
 
+``bad`` makes a version that damages the data when it migrates it, and then
+
+never-healthy  answers 503
+crash          ends before it serves
+crash-later    serves, and ends ``after`` whole seconds from its start, each time it is started
+flapping       answers ``after`` times 200, then so many times 503, and so on: whoever asks slowly sees it too
+sick-later     answers 200 for ``after`` whole seconds from its start, then 503
+
+With ``linger`` any version goes on for so many seconds after SIGTERM, and writes its last words then.
+
 An old version on newer data starts and says "ok", as Keycloak does: only ``schema`` gives it away.
 """
 
@@ -12,12 +22,18 @@ from __future__ import annotations
 
 from typing import Literal
 
-Bad = Literal["never-healthy", "crash"]
+Bad = Literal["never-healthy", "crash", "crash-later", "flapping", "sick-later"]
 
 _START = """\
 #!/bin/sh
 # PID 1: without a trap it would ignore SIGTERM and be killed only after the grace.
-trap 'kill $child 2>/dev/null; exit 0' TERM INT
+leave() {
+  linger=$(cat /app/linger)
+  if [ "$linger" != 0 ]; then sleep "$linger"; echo "last words of $version" >> /data/notes; sync; fi
+  kill $child 2>/dev/null
+  exit 0
+}
+trap leave TERM INT
 version=$(cat /app/version)
 bad=$(cat /app/bad)
 mkdir -p /data
@@ -34,7 +50,12 @@ fi
 sleep "$(cat /app/delay)" & child=$!; wait $child
 if [ "$bad" = crash ]; then echo "cannot start" >&2; exit 1; fi
 echo "serving $version"
+date +%s > /tmp/started
 nc -ll -p 80 -e /app/serve & child=$!
+if [ "$bad" = crash-later ]; then
+  sleep "$(cat /app/after)" & wait $!
+  echo "cannot go on" >&2; exit 1
+fi
 wait $child
 """
 
@@ -54,9 +75,20 @@ answer() {
     "$1" "$2" "${#3}" "$3"
 }
 schema=$(cat /data/schema 2>/dev/null)
+sick() {
+  since=$(( $(date +%s) - $(cat /tmp/started) )); after=$(cat /app/after)
+  case "$(cat /app/bad)" in
+    ""|crash-later) return 1 ;;
+    flapping)
+      asked=$(cat /tmp/asked 2>/dev/null || echo 0)
+      echo $(( asked + 1 )) > /tmp/asked
+      [ $(( asked / after % 2 )) = 1 ] ;;
+    sick-later) [ "$since" -ge "$after" ] ;;
+  esac
+}
 case "$method $path" in
   "GET /health")
-    if [ -n "$(cat /app/bad)" ]; then
+    if sick; then
       answer "503 Service Unavailable" application/json \\
         "{\\"status\\":\\"down\\",\\"version\\":\\"$(cat /app/version)\\"}"
     else
@@ -78,7 +110,9 @@ esac
 """
 
 
-def warm_files(version: str, *, bad: Bad | None = None, delay: float = 0) -> dict[str, tuple[bytes, int]]:
+def warm_files(
+    version: str, *, bad: Bad | None = None, delay: float = 0, after: int = 0, linger: int = 0
+) -> dict[str, tuple[bytes, int]]:
     """The files of the application's image. ``delay``: seconds from migration to serving."""
     return {
         "app/start": (_START.encode(), 0o755),
@@ -86,6 +120,8 @@ def warm_files(version: str, *, bad: Bad | None = None, delay: float = 0) -> dic
         "app/version": (version.encode(), 0o644),
         "app/bad": ((bad or "").encode(), 0o644),
         "app/delay": (str(delay).encode(), 0o644),
+        "app/after": (str(after).encode(), 0o644),
+        "app/linger": (str(linger).encode(), 0o644),
     }
 
 

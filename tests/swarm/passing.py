@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.swarm.world import WARMD, World
+from tests.swarm.world import World
 
 
 def journal(world: World) -> Path:
@@ -83,7 +83,7 @@ def passing(world: World, *args: str) -> Iterator[Passing]:
     before = len(records(world))
     with (world.folder / "passing.log").open("wb") as log:
         process = subprocess.Popen(
-            [WARMD, "up", "--config", str(world.config), *args],
+            [*world.command, "up", "--config", str(world.config), *args],
             stdout=log,
             stderr=log,
             env=world.environment,

@@ -65,7 +65,7 @@ def test_what_can_not_be_copied_is_refused_before_the_stop_and_excluded_by_name(
         f"{world.recipe.path}:/docs:ro",
     ]
     extra = (
-        "  scratch: { driver_opts: { type: none, o: bind, device: /tmp } }\n"
+        "  scratch: { driver_opts: { type: none, o: bind, device: /media } }\n"
         f"  ext: {{ external: true, name: {world.stack}_ext }}\n"
     )
     for version in ("1.0.0", "1.1.0"):
@@ -83,7 +83,7 @@ def test_what_can_not_be_copied_is_refused_before_the_stop_and_excluded_by_name(
     for what, write in (
         (f"the bind mount {bind}", str(bind)),
         ("/cache, a volume without a name", "app:/cache"),
-        (f"volume {world.stack}_scratch with driver options (device=/tmp, o=bind, type=none)", "scratch"),
+        (f"volume {world.stack}_scratch with driver options (device=/media, o=bind, type=none)", "scratch"),
     ):
         assert what in detail
         assert f"add '{write}' to snapshot.exclude" in detail

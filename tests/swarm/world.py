@@ -43,6 +43,7 @@ class World:
     name: str = "app"
     interval: str = "2s"
     docker_host: str = ""
+    command: tuple[str, ...] = (str(WARMD),)
     recipe: Recipe = field(init=False)
     neighbours: list[World] = field(default_factory=list)
 
@@ -131,7 +132,7 @@ policy = {{ {self.policy} }}
     def warmd(self, *args: str, check: int | None = 0, timeout: float = 180) -> Said:
         """Run a command. ``check`` is the exit code to expect (None: any)."""
         done = subprocess.run(
-            [WARMD, args[0], "--config", str(self.config), *args[1:]],
+            [*self.command, args[0], "--config", str(self.config), *args[1:]],
             capture_output=True,
             text=True,
             timeout=timeout,
@@ -172,7 +173,10 @@ policy = {{ {self.policy} }}
         """The daemon, while the block runs; its log is ``daemon.log``. It has to stop when told to."""
         log = (self.folder / "daemon.log").open("ab")
         process = subprocess.Popen(
-            [WARMD, "run", "--config", str(self.config), *args], stderr=log, stdout=log, env=self.environment
+            [*self.command, "run", "--config", str(self.config), *args],
+            stderr=log,
+            stdout=log,
+            env=self.environment,
         )
         try:
             yield process

@@ -10,6 +10,7 @@ from pathlib import Path
 from anyio import to_thread
 
 from warmd.adapters import files
+from warmd.adapters.reserve import Reserve
 from warmd.errors import JournalError
 
 _NAME = re.compile(r"[0-9a-f]{64}", re.ASCII)
@@ -18,8 +19,9 @@ _NAME = re.compile(r"[0-9a-f]{64}", re.ASCII)
 class BlobFiles:
     """Big things below one folder, named by their SHA-256. Writing one twice is cheap."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, room: Reserve | None = None) -> None:
         self._folder = folder
+        self._room = room or Reserve(folder / ".reserve")
         self._durable: set[str] = set()
 
     async def put(self, data: bytes) -> str:
@@ -40,7 +42,8 @@ class BlobFiles:
                 # Made by a process that may have been killed before it had fsynced the folder.
                 files.fsync_folder(self._folder)
             else:
-                files.publish(path, data)  # a damaged one is replaced
+                # A damaged one is replaced.
+                self._room.spent_if_full(lambda: files.publish(path, data))
         except OSError as error:
             raise files.explain(error, f"can't write {path}") from error
         self._durable.add(name)

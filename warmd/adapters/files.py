@@ -28,8 +28,20 @@ _HINTS = {
     errno.EACCES: "run it as root, or as the user that owns the file",
     errno.EPERM: "run it as root, or as the user that owns the file",
     errno.EIO: "the disk fails; dmesg says more",
+    errno.EMFILE: "raise the limit of open files (LimitNOFILE= of the unit, ulimit -n)",
+    errno.ENFILE: "raise fs.file-max",
 }
 _TEMP_SUFFIX = ".tmp"
+
+
+def passes(error: OSError) -> bool:
+    """Whether it may pass: a full disk, no descriptor or memory left."""
+    return error.errno in _PASSING
+
+
+def is_full(error: OSError) -> bool:
+    """Whether it says that a disk, or somebody's share of it, is full."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def explain(error: OSError, doing: str) -> WarmdError:
@@ -37,7 +49,7 @@ def explain(error: OSError, doing: str) -> WarmdError:
 
     ``doing`` says what could not be done, as in ``"can't write /var/lib/warmd/FORMAT"``.
     """
-    kind = Transient if error.errno in _PASSING else Permanent
+    kind = Transient if passes(error) else Permanent
     return kind(f"{doing}: {error.strerror or error}", hint=_HINTS.get(error.errno or 0, ""))
 
 
@@ -77,7 +89,8 @@ def publish(
 
     On return it is durable. ``mode`` holds whatever the umask, ``group`` is a gid (None: ours).
     A symbolic link at ``path`` is replaced, not followed. Raises OSError, with what was at ``path``
-    left as it was; FileExistsError where something is there and ``replace`` is False.
+    left as it was, or, where only the folder's fsync failed, with nothing there; FileExistsError where
+    something is there and ``replace`` is False.
     """
     temp = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_TEMP_SUFFIX}")
     fd = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
@@ -99,7 +112,13 @@ def publish(
         with contextlib.suppress(OSError):
             temp.unlink(missing_ok=True)
         raise
-    fsync_folder(path.parent)
+    try:
+        fsync_folder(path.parent)
+    except BaseException:
+        # So that the next attempt writes it anew, instead of asking the disk a second time.
+        with contextlib.suppress(OSError):
+            path.unlink()
+        raise
 
 
 def sweep_temps(folder: Path, *, older_than: float) -> int:

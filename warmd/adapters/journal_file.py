@@ -4,13 +4,19 @@ The token is the sequence number of the last record, 0 for none. Only whole, fsy
 torn tail is cut off before the next append. The last record is kept in memory, so an append reads
 nothing; a file that changed under us (its inode or size) is noticed and refused. The records
 themselves are not kept: a journal grows for years.
+
+Beside it lies ``journal.tip``, by which a journal that was cut short is known: see core/journal.py.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import fcntl
 import os
+import shlex
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,8 +26,19 @@ import anyio
 from anyio import to_thread
 
 from warmd.adapters import files
-from warmd.core.journal import Draft, Record, decode, encode
-from warmd.errors import JournalError
+from warmd.adapters.reserve import Reserve
+from warmd.core.journal import (
+    TIP_BYTES,
+    Draft,
+    Record,
+    Tip,
+    decode,
+    decode_tip,
+    encode,
+    encode_tip,
+    require_tip,
+)
+from warmd.errors import JournalDamaged, JournalError
 
 T = TypeVar("T")
 
@@ -45,6 +62,7 @@ class _Journal:
     there, so a caller that is cancelled or gone can't leave them apart."""
 
     path: Path
+    room: Reserve
     lock: threading.Lock = field(default_factory=threading.Lock)
     known: _Known | None = None
     broken: str = ""
@@ -75,7 +93,39 @@ class _Journal:
                 raise
             known.last = record
             known.good += len(line)
+            self._note(record)
             return record, record.seq
+
+    def set_aside(self) -> None:
+        with self.lock:
+            self.known = None
+            place = self.path.with_name("damaged")
+            files.make_folder(place)
+            # The journal first: without it, a tip is damage too, and the next attempt finds it.
+            for path in (self.path, self._beside("tip")):
+                with contextlib.suppress(FileNotFoundError):
+                    path.rename(place / f"{path.name}.{time.time_ns()}")
+            self._fsync_folder(self.path.parent)
+
+    def _beside(self, what: str) -> Path:
+        return self.path.with_name(f"{self.path.name}.{what}")
+
+    def _note(self, record: Record) -> None:
+        """Write the tip. Not fsynced, and trouble with it is none: one that is old or torn says less."""
+        with contextlib.suppress(OSError):
+            fd = os.open(self._beside("tip"), os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+            try:
+                os.write(fd, encode_tip(Tip(record.seq, record.crc)))
+            finally:
+                os.close(fd)
+
+    def _tip(self) -> Tip | None:
+        try:
+            fd = os.open(self._beside("tip"), os.O_RDONLY | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            return None
+        with os.fdopen(fd, "rb") as file:
+            return decode_tip(file.read(TIP_BYTES))
 
     def _check_broken(self) -> None:
         if self.broken:
@@ -85,20 +135,44 @@ class _Journal:
             )
 
     def _read(self) -> tuple[tuple[Record, ...], _Known]:
+        tip = self._tip()  # first: whoever appends meanwhile must not make the journal look short
         try:
-            fd = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW)
+            fd = self._open_to_read()
         except FileNotFoundError:
+            require_tip((), tip, where=str(self.path))
             return (), _Known(None, 0, None)
         with os.fdopen(fd, "rb") as file:
             content = file.read()
             seen = os.fstat(fd)
+            records, good = decode(content, where=str(self.path))
+            require_tip(records, tip, where=str(self.path))
             shape = (seen.st_dev, seen.st_ino, len(content))
             if self.known is None or self.known.shape != shape:
                 # A process that was killed before its fsync leaves lines that only memory has. They
                 # are acted on from here on, so they have to be as durable as ours.
+                if records and (tip is None or tip.seq < len(records)):
+                    self._write_again(fd, content[:good])
                 self._fsync(fd)
-        records, good = decode(content, where=str(self.path))
         return records, _Known(records[-1] if records else None, good, shape)
+
+    def _open_to_read(self) -> int:
+        try:
+            return os.open(self.path, os.O_RDWR | os.O_NOFOLLOW)
+        except OSError as error:
+            if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+                raise
+            return os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW)
+
+    @staticmethod
+    def _write_again(fd: int, content: bytes) -> None:
+        """The last line was never acknowledged: its writer was killed, or its fsync failed, after which
+        another one may say yes to what is not on the disk. Written anew, the same bytes have to get there."""
+        start = content.rfind(b"\n", 0, -1) + 1
+        try:
+            os.pwrite(fd, content[start:], start)
+        except OSError as error:
+            if error.errno != errno.EBADF:  # opened to read only: then nothing is acted on either
+                raise
 
     def _write(self, line: bytes, known: _Known) -> _Shape:
         if known.shape is None:
@@ -114,15 +188,29 @@ class _Journal:
             if seen.st_size > known.good:  # a torn tail
                 os.ftruncate(fd, known.good)
                 self._fsync(fd)
-            files.write_all(fd, line)
+            if not self.named:  # before the line: what fails here leaves no record behind
+                self._fsync_folder(self.path.parent)
+                self._fsync_folder(self.path.parent.parent)
+                self.named = True
+            self._write_line(fd, line, known.good)
             self._fsync(fd)
         finally:
             os.close(fd)
-        if not self.named:
-            files.fsync_folder(self.path.parent)
-            files.fsync_folder(self.path.parent.parent)
-            self.named = True
         return (seen.st_dev, seen.st_ino, known.good + len(line))
+
+    def _write_line(self, fd: int, line: bytes, good: int) -> None:
+        def write() -> None:
+            files.write_all(fd, line)
+
+        # Undone because the full disk may have taken a part of it.
+        self.room.spent_if_full(write, undo=lambda: os.ftruncate(fd, good))
+
+    def _fsync_folder(self, folder: Path) -> None:
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            self._fsync(fd)
+        finally:
+            os.close(fd)
 
     def _fsync(self, fd: int) -> None:
         try:
@@ -141,8 +229,9 @@ async def _shielded(call: Callable[[], T]) -> T:
 class JournalFiles:
     """All services' journals below one folder, ``<state_dir>/services``."""
 
-    def __init__(self, services: Path) -> None:
+    def __init__(self, services: Path, room: Reserve | None = None) -> None:
         self._services = services
+        self._room = room or Reserve(services / ".reserve")
         self._journals: dict[str, _Journal] = {}
 
     async def load(self, service: str) -> tuple[tuple[Record, ...], int]:
@@ -161,16 +250,35 @@ class JournalFiles:
         journal = self._journal(service)
         return await self._in_thread(journal, "can't append to", lambda: journal.append(draft, expected))
 
+    async def reserve(self, service: str) -> None:
+        """Hold room on the disk for the records of one run; cheap where it is held already. Raises
+        Transient where there is none."""
+        try:
+            await _shielded(self._room.hold)
+        except OSError as error:
+            raise files.explain(error, f"can't hold room in {self._room.folder}") from error
+
+    async def set_aside(self, service: str) -> None:
+        """Move what is there into the folder ``damaged`` beside it. Raises Transient or Permanent."""
+        journal = self._journal(service)
+        await self._in_thread(journal, "can't move away", journal.set_aside)
+
     def _journal(self, service: str) -> _Journal:
         if service not in self._journals:
             if service in ("", ".", "..") or "/" in service or "\0" in service:
                 raise JournalError(f"{service!r} can't be the name of a service's folder")
-            self._journals[service] = _Journal(self._services / service / "journal")
+            self._journals[service] = _Journal(self._services / service / "journal", self._room)
         return self._journals[service]
 
     async def _in_thread(self, journal: _Journal, verb: str, call: Callable[[], T]) -> T:
         try:
             return await _shielded(call)
+        except JournalDamaged as error:
+            folder, name = journal.path.parent, journal.path.parent.name
+            # All of them together: a tip of another journal would speak against a new one.
+            aside = f"cd {shlex.quote(str(folder))} && mkdir -p damaged && mv -b journal* damaged/"
+            hint = f"{aside}; then, if the service is well: warmd adopt {name}"
+            raise JournalDamaged(error.message, hint=hint, aside=aside) from error
         except BlockingIOError as error:
             raise JournalError(f"{journal.path}: another process is writing to it", hint=_AGAIN) from error
         except (FileExistsError, FileNotFoundError) as error:

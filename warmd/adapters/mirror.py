@@ -25,13 +25,14 @@ from typing import Any, TypeVar, cast
 import anyio
 import anyio.to_thread
 
+from warmd.adapters.files import explain
 from warmd.adapters.process import Completed, Deadline, printable
 from warmd.adapters.remote import Remote, environment
 from warmd.adapters.repository import Damaged, Refs, Repository, Tag
 from warmd.adapters.shared import Shared
 from warmd.core import durations
 from warmd.core.versions import Version
-from warmd.errors import SourceUnreachable
+from warmd.errors import SourceUnreachable, Transient
 
 T = TypeVar("T")
 
@@ -53,6 +54,10 @@ _HINTS = (
     (
         r"could not read (Username|Password)|Authentication failed|terminal prompts disabled",
         "the remote asks for credentials: put them into the URL or into ~/.netrc, or use an ssh key",
+    ),
+    (
+        r"returned error: 30[12378]",
+        "the remote redirects, and a password goes nowhere else: put the new address into the URL",
     ),
     (r"Permission denied \(", "give the remote the ssh key of the user that warmd runs as"),
     (r"Host key verification failed", "add the host's key to ~/.ssh/known_hosts, after checking it"),
@@ -111,10 +116,18 @@ class Mirror:
 
     @asynccontextmanager
     async def tree(self, commit: str) -> AsyncIterator[Path]:
-        """The commit's files in a private folder, as ``Repository.export`` writes them; removed on exit."""
-        tree, held = await anyio.to_thread.run_sync(_new_tree, self._folder / "trees")
+        """The commit's files in a private folder, as ``Repository.export`` writes them; removed on exit.
+        Raises Transient where the disk is full."""
+        trees = self._folder / "trees"
         try:
-            await self.repository.export(commit, tree)
+            tree, held = await anyio.to_thread.run_sync(_new_tree, trees)
+        except OSError as error:
+            raise explain(error, f"can't make a folder in {trees}") from error
+        try:
+            try:
+                await self.repository.export(commit, tree)
+            except OSError as error:
+                raise explain(error, f"can't write the files of {commit[:12]} to {tree}") from error
             yield tree
         finally:
             with anyio.CancelScope(shield=True):
@@ -132,7 +145,7 @@ class Mirror:
                 refs = await self._with_first_seen(lock)
                 await anyio.to_thread.run_sync(self._mark)
                 await self._tidy(lock)
-        except (SourceUnreachable, Damaged, Deadline) as error:
+        except (Transient, Damaged, Deadline) as error:
             return replace(await self._reread(), trouble=error.message, hint=error.hint)
         except OSError as error:
             trouble = f"the mirror {self._path} can't be used: {error.strerror or error}"
@@ -153,6 +166,8 @@ class Mirror:
             return Look(refs, fetched_at)
         except (Damaged, Deadline) as error:
             return Look(None, fetched_at, error.message, f"move {self._path} away; it is fetched anew")
+        except Transient as error:
+            return Look(None, fetched_at, error.message, error.hint)
         except OSError as error:
             return Look(None, None, f"the mirror {self._path} can't be read: {error.strerror or error}")
         return Look(refs, fetched_at)

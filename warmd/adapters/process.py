@@ -22,7 +22,9 @@ from typing import IO
 import anyio
 import anyio.to_thread
 
+from warmd.adapters import files
 from warmd.core import durations
+from warmd.core.text import one_line
 from warmd.errors import Permanent, Transient
 
 #: Bytes kept of each stream unless told otherwise.
@@ -53,7 +55,7 @@ class Deadline(Transient):
 
 def printable(line: str) -> str:
     """At most 300 characters of ``line``, those that could steer a terminal replaced."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line)[:300]
+    return one_line(line)[:300]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +88,14 @@ class Completed:
 class _Kept:
     """The first or last ``limit`` bytes of what is read from a pipe."""
 
-    def __init__(self, limit: int, *, tail: bool) -> None:
+    def __init__(self, limit: int, *, tail: bool, cut: bool = False) -> None:
         self.data = bytearray()
-        self.limit, self.tail = limit, tail
+        self.limit, self.tail, self.cut = limit, tail, cut
         self.truncated = False
 
     async def drain(self, pipe: IO[bytes] | None) -> None:
-        """Read to the end, whatever is kept: a full pipe would stop the command."""
+        """Read to the end, whatever is kept: a full pipe would stop the command. With ``cut`` no further
+        than the limit; then the pipe breaks, and the command with it."""
         if pipe is None:
             return
         os.set_blocking(pipe.fileno(), False)
@@ -105,6 +108,9 @@ class _Kept:
             if len(self.data) > self.limit:
                 self.truncated = True
                 del self.data[slice(0, -self.limit) if self.tail else slice(self.limit, None)]
+                if self.cut:
+                    pipe.close()
+                    return
 
 
 class _Session:
@@ -176,6 +182,7 @@ async def run(
     cwd: Path | None = None,
     deadline: float,
     limit: int = LIMIT,
+    cut: bool = False,
     stdin: IO[bytes] | None = None,
     stdout: IO[bytes] | None = None,
     pass_fds: Sequence[int] = (),
@@ -185,16 +192,18 @@ async def run(
     """Run ``argv`` to its end, whatever its exit code (``.check()`` raises for a bad one).
 
     ``env`` is the whole environment; None passes this process's own on. ``deadline`` is in seconds
-    from now, ``math.inf`` for none. stdin is closed (/dev/null) unless a file is given; with a file
+    from now, ``math.inf`` for none. ``cut`` ends a command that writes more than ``limit`` bytes to stdout;
+    else the rest is read and dropped. stdin is closed (/dev/null) unless a file is given; with a file
     for ``stdout`` nothing is kept of it here. ``pass_fds`` stay open in the command and all it starts.
     ``name`` is what messages call it, the program's name unless given. What the command left running
     in its session is ended when it ends.
 
-    Raises ProgramMissing, or Deadline once everything was ended: TERM first, KILL ``grace`` seconds
-    later. The same happens when the caller is cancelled.
+    Raises ProgramMissing, Transient where the machine has no descriptor or memory left, or Deadline once
+    everything was ended: TERM first, KILL ``grace`` seconds later. The same happens when the caller is
+    cancelled.
     """
     name = name or argv[0].rpartition("/")[2]
-    out, err = _Kept(limit, tail=False), _Kept(limit, tail=True)
+    out, err = _Kept(limit, tail=False, cut=cut), _Kept(limit, tail=True)
     start = partial(
         _Session,
         list(argv),
@@ -210,6 +219,8 @@ async def run(
         # subprocess names the folder where the folder is what is missing
         if cwd is not None and error.filename == cwd:
             raise ProgramMissing(f"{name} can't be started in {cwd}: {error.strerror}") from error
+        if files.passes(error):
+            raise files.explain(error, f"{name} can't be started") from error
         hint = f"is {argv[0]} installed, executable, and on PATH?"
         raise ProgramMissing(f"{name} can't be started: {error.strerror or error}", hint=hint) from error
     try:

@@ -43,7 +43,6 @@ _CONFIG: tuple[tuple[str, str], ...] = (
     ("fetch.recurseSubmodules", "false"),
     ("gc.auto", "0"),
     ("maintenance.auto", "false"),
-    ("http.followRedirects", "initial"),
     ("protocol.version", "2"),
 )
 
@@ -166,7 +165,9 @@ class Remote:
         return f"{readable}-{hashlib.sha256(self.identity.encode()).hexdigest()[:16]}.git"
 
     def environment(self) -> Mapping[str, str]:
-        return environment(self.config, protocol=self.protocol)
+        # git would send the password on to wherever it is redirected.
+        redirects = ("http.followRedirects", "false" if self.config else "initial")
+        return environment((*self.config, redirects), protocol=self.protocol)
 
     def masked(self, text: str) -> str:
         """``text`` without the password, and without user information in any URL."""

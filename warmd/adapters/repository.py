@@ -28,6 +28,9 @@ LOCAL = 60.0
 #: Most bytes of files that one release may have.
 TREE_LIMIT = 512 * 1024 * 1024
 
+#: Most bytes of the list of one release's files: a few objects can stand for more files than atoms.
+TREE_LISTING_LIMIT = 32 * 1024 * 1024
+
 _LISTING_LIMIT = 256 * 1024 * 1024
 _REF_FIELDS = (
     *("objectname", "objecttype", "*objectname", "*objecttype"),
@@ -92,6 +95,7 @@ class Repository:
         env: Mapping[str, str] | None = None,
         deadline: float = LOCAL,
         limit: int = LIMIT,
+        cut: bool = False,
         stdin: IO[bytes] | None = None,
         stdout: IO[bytes] | None = None,
         pass_fds: Sequence[int] = (),
@@ -105,6 +109,7 @@ class Repository:
             cwd=self.path,
             deadline=deadline,
             limit=limit,
+            cut=cut,
             stdin=stdin,
             stdout=stdout,
             pass_fds=pass_fds,
@@ -216,8 +221,13 @@ class Repository:
         Symlinks stay symlinks where they lead to a place inside; those that leave the folder, and
         submodules, are left out. Raises Refused (too big, or names no folder can have) and Damaged.
         """
-        done = await self.git("ls-tree", "-r", "-z", "-l", "--full-tree", commit, limit=_LISTING_LIMIT)
-        if done.code != 0 or done.truncated:
+        flags = ("-r", "-z", "-l", "--full-tree")
+        done = await self.git("ls-tree", *flags, commit, limit=TREE_LISTING_LIMIT, cut=True)
+        if done.truncated:
+            raise Refused(
+                f"the commit {commit} has too many files: their list is over {TREE_LISTING_LIMIT:,} bytes"
+            )
+        if done.code != 0:
             raise Damaged(f"the commit {commit} is not in {self.path}", hint="did its tag go away upstream?")
         files: dict[str, list[tuple[bytes, bool]]] = {}
         links: dict[str, list[bytes]] = {}

@@ -13,8 +13,8 @@ import anyio
 from warmd.adapters import stack_check
 from warmd.core import normal, specs
 from warmd.core.model import LABEL_OWNER, Bundle, Json, Mount, ServiceSeen, StackSeen
-from warmd.errors import Refused, SwarmConflict, Transient, WarmdError
-from warmd.ports import Clock, Swarm
+from warmd.errors import Foreign, Refused, SwarmConflict, Transient, WarmdError
+from warmd.ports import Ask, Clock, Swarm
 
 T = TypeVar("T")
 
@@ -112,11 +112,15 @@ class StackOps:
 
     # Stopping
 
-    async def stop(self) -> None:
-        began, patience = self._clock.monotonic(), STOP_SLACK
+    async def stop(self, *, ask: Ask | None = None) -> None:
+        began, patience, done = self._clock.monotonic(), STOP_SLACK, set[str]()
+
+        async def scale_down() -> StackSeen:
+            return await self._scale_down(done, ask)
+
         while True:
-            # Again each time round: whoever scales it up meanwhile must not make a copy of moving data.
-            seen = await self._retried(self._scale_down)
+            # Looked at each time round: whoever scales it up meanwhile must not make a copy of moving data.
+            seen = await self._retried(scale_down)
             patience = max([patience, *(specs.grace(s.spec) + STOP_SLACK for s in seen.services)])
             left = [f"task {t.id} of {t.service} ({t.state})" for t in _unfinished(seen)]
             if not left:
@@ -132,22 +136,30 @@ class StackOps:
                 )
             await self._clock.sleep(_POLL)
 
-    async def _scale_down(self) -> StackSeen:
-        """Want nothing: replicated services 0 times; global ones and jobs, which have no 0, not at all."""
+    async def _scale_down(self, done: set[str], ask: Ask | None) -> StackSeen:
+        """Want nothing: replicated services 0 times; global ones and jobs, which have no 0, not at all.
+
+        Each once, ``done`` says which: against somebody who scales up there is nothing to win.
+        """
         seen = await self._swarm.stack(self.stack)
+        if ask is not None:
+            await ask(seen)
+        if again := [s.name for s in seen.services if s.id in done and s.replicas]:
+            raise Foreign(f"{', '.join(again)} was scaled up again while stack {self.stack} is stopped")
         for service in seen.services:
             if service.replicas is None:
                 await self._swarm.remove("services", service.id)
             elif service.replicas > 0:
                 spec = {**service.spec, "Mode": {"Replicated": {"Replicas": 0}}}
                 await self._swarm.update("services", service.id, service.index, spec)
+                done.add(service.id)
         return seen
 
     # Applying
 
-    async def deploy(self, bundle: Bundle, *, labels: Mapping[str, str]) -> None:
+    async def deploy(self, bundle: Bundle, *, labels: Mapping[str, str], ask: Ask | None = None) -> None:
         async def apply() -> None:
-            await self._apply(bundle, labels)
+            await self._apply(bundle, labels, ask)
 
         await self._retried(apply)
 
@@ -160,8 +172,10 @@ class StackOps:
                 await self._clock.sleep((0.05 + 0.1 * self._clock.jitter()) * 2**attempt)
         return await act()
 
-    async def _apply(self, bundle: Bundle, labels: Mapping[str, str]) -> None:
+    async def _apply(self, bundle: Bundle, labels: Mapping[str, str], ask: Ask | None) -> None:
         seen = await self._swarm.stack(self.stack)
+        if ask is not None:
+            await ask(seen)
         owner = labels.get(LABEL_OWNER)
         if owner is not None and seen.owner not in (None, owner):
             raise Refused(

@@ -8,6 +8,7 @@
     services/<id>/  journal, snapshots, quarantine of one service
     blobs/          big things by their SHA-256
     mirrors/        git mirrors
+    reserve/        room for a run to end when the disk is full (reserve.py)
 """
 
 from __future__ import annotations
@@ -73,6 +74,10 @@ class StateDir:
     def mirrors(self) -> Path:
         return self.path / "mirrors"
 
+    @property
+    def reserve(self) -> Path:
+        return self.path / "reserve"
+
     def service(self, name: str) -> Path:
         """The service's own folder, made where it is missing. Raises Refused for a name that is no
         safe folder name."""
@@ -89,6 +94,7 @@ class StateDir:
     def lock(self) -> Iterator[None]:
         """Be the only one who changes things here. Raises Locked, naming the holder, at once.
 
+        What a killed holder left half written is cleared away.
         The kernel lets go when the process ends, however it ends. Commands that this process starts
         don't inherit it.
         """
@@ -106,13 +112,19 @@ class StateDir:
                     f"another warmd{f' (pid {holder})' if holder else ''} holds {self.path}",
                     hint=f"stop it first, or see: ps -fp {holder}" if holder else "try again",
                 ) from None
-            os.ftruncate(fd, 0)
-            os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+            # Who holds it is only told to people: a full disk must not keep warmd from its work.
+            with contextlib.suppress(OSError):
+                os.ftruncate(fd, 0)
+                os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+            # Only whoever holds the lock puts blobs: what is half written there is a killed warmd's.
+            with contextlib.suppress(OSError):
+                files.sweep_temps(self.blobs, older_than=0.0)
             try:
                 yield
             finally:
                 # Emptied before it is let go, and never removed: a removed file can be locked twice.
-                os.ftruncate(fd, 0)
+                with contextlib.suppress(OSError):
+                    os.ftruncate(fd, 0)
         finally:
             os.close(fd)
 

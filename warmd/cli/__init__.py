@@ -11,7 +11,8 @@ import sys
 from collections.abc import Sequence
 
 from warmd import __version__
-from warmd.errors import WarmdError
+from warmd.core.text import one_line, plain
+from warmd.errors import ConfigError, WarmdError
 
 #: 128 + the signal's number, as a shell would report it.
 INTERRUPTED = 130
@@ -29,8 +30,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = _run(arguments)
         sys.stdout.flush()
     except WarmdError as error:
-        hint = f"\n  {error.hint}" if error.hint else ""
-        sys.stderr.write(f"warmd: {error.message}{hint}\n")
+        hint = f"\n  {one_line(error.hint)}" if error.hint else ""
+        # Only what is wrong with the configuration has lines; in others they would pass for messages of ours.
+        message = (plain if isinstance(error, ConfigError) else one_line)(error.message)
+        sys.stderr.write(f"warmd: {message}{hint}\n")
         return error.exit_code
     except KeyboardInterrupt:
         return INTERRUPTED

@@ -157,8 +157,10 @@ def waiting(what: str, *, quiet: bool = False) -> Iterator[Say | None]:
     from rich.console import Console
     from rich.text import Text
 
-    with Console(stderr=True).status(Text(what)) as shown:
-        yield lambda more: shown.update(Text(f"{what}: {more}"))
+    from warmd.core.text import one_line
+
+    with Console(stderr=True).status(Text(one_line(what))) as shown:
+        yield lambda more: shown.update(Text(one_line(f"{what}: {more}")))
 
 
 @asynccontextmanager

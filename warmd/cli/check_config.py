@@ -33,11 +33,13 @@ def _show(config: Config) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from warmd.core.text import plain
+
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("SERVICE", "STACK", "SOURCE", "HEALTH", "SNAPSHOT"):
         table.add_column(title, overflow="fold")
     for name, service in config.services.items():
-        table.add_row(*_row(name, service), style=None if service.enabled else "dim")
+        table.add_row(*map(plain, _row(name, service)), style=None if service.enabled else "dim")
     console = Console(highlight=False, markup=False)
     if not console.is_terminal:
         console.width = 200  # nobody's window: an address folded into two lines can't be searched for
@@ -45,9 +47,9 @@ def _show(config: Config) -> None:
         console.print(table)
         console.print()
     for warning in config.warnings:
-        console.print(f"warning: {warning}", soft_wrap=True, style="yellow")
+        console.print(plain(f"warning: {warning}"), soft_wrap=True, style="yellow")
     count = len(config.services)
-    console.print(f"OK: {config.path}, {count} service{'' if count == 1 else 's'}", soft_wrap=True)
+    console.print(plain(f"OK: {config.path}, {count} service{'' if count == 1 else 's'}"), soft_wrap=True)
 
 
 def _row(name: str, service: Service) -> tuple[str, str, str, str, str]:

@@ -18,6 +18,7 @@ from typing import Any, Literal, Self
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 from warmd.core.model import Json, Note, canonical
+from warmd.core.text import one_line, plain
 
 #: The version of the schema. It changes where a reader of the old one would be misled.
 SCHEMA = 1
@@ -196,7 +197,7 @@ class Alert(_Model):
                 "state": Status.RESOLVED,
                 "seq": seq,
                 "resolved_at": later,
-                "resolution": resolution,
+                "resolution": one_line(resolution),
                 "commands": [],
             }
         )
@@ -242,8 +243,8 @@ def open_alert(
         severity=Severity(severity),
         service=service,
         stack=stack,
-        summary=" ".join(summary.split()),  # one line, whatever went into it
-        detail=detail,
+        summary=" ".join(one_line(summary).split()),  # one line, whatever went into it
+        detail=plain(detail),
         current=current or None,
         candidate=candidate or None,
         notes=tuple(AlertNote(path=n.path, sha256=n.sha256, text=n.text) for n in notes),

@@ -60,7 +60,8 @@ class View:
     ``down`` the services that last good has and that are missing or scaled to zero, ``changed``
     readable differences between what runs (or would be rendered now) and last good, ``data`` the
     stack's volumes, ``owner`` another installation's id where its label stands on the stack, ``ours``
-    whether our own does. ``marks`` are new ones for the journal. ``warnings`` and ``seen`` are for
+    whether our own does. ``marks`` are new ones for the journal, ``strange`` an image that last good does
+    not have. ``warnings`` and ``seen`` are for
     people: what is odd but holds nothing, and the stack as listed.
     """
 
@@ -82,6 +83,7 @@ class View:
     warnings: tuple[str, ...] = ()
     seen: StackSeen | None = None
     marks: Marks | None = None
+    strange: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,6 +254,14 @@ def _first(view: View, candidates: tuple[Candidate, ...]) -> Decision:
     return Decision(Action.COLD_DEPLOY, "cold-deploy", reason, best.release, best.approved, candidates)
 
 
+def others_data(history: History) -> str | None:
+    """What worked on the data last, where that was not last good: another version, or an image of which no
+    version is known. Started on such data, last good would look well and be wrong."""
+    good, last = history.last_good, Version.parse(history.data_of or "")
+    own = last is not None and last.same_as(good.version if good else None)
+    return None if own else history.data_of
+
+
 def _drifted(view: View, down: tuple[str, ...]) -> Decision:
     """Something of last good is missing or at zero: alert now, repair later."""
     what = f"{', '.join(down)} missing or scaled to zero"
@@ -268,9 +278,8 @@ def _drifted(view: View, down: tuple[str, ...]) -> Decision:
     if view.now - since < view.policy.repair_after:
         return _stay(DRIFT, what)
     version = good.version if good else None
-    data_of = Version.parse(view.history.data_of or "")
-    if data_of is not None and not data_of.same_as(version):
-        reason = f"{what}; the data was last worked on by {data_of}, and last good is {version}"
+    if whose := others_data(view.history):
+        reason = f"{what}; the data was last worked on by {whose}, and last good is {version}"
         return replace(_stay(UNKNOWN_CURRENT, reason), held=(*drift, Held(UNKNOWN_CURRENT, reason)))
     if too_soon := _too_soon(view, version):
         return Decision(Action.STAY, FAILED_UNCHANGED, too_soon, held=drift)

@@ -14,9 +14,9 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from warmd.core.journal import Draft, Record
-from warmd.core.machine import State, advance
+from warmd.core.machine import Effect, State, advance, effect_of
 from warmd.core.model import Json, LastGood, SnapshotHandle
-from warmd.core.runs import Cause, Kind, Run, RunPlan
+from warmd.core.runs import Cause, Kind, Run, RunPlan, Stands
 from warmd.core.versions import Version
 
 #: Ended runs (and take-overs) kept in memory, newest last; the journal keeps all.
@@ -155,8 +155,8 @@ def run_state(
     """A state that a run entered, and why.
 
     ``found`` is what the effect gave: ``target``, ``rendered``, ``inputs``, ``volumes``, ``snapshot``,
-    ``healthy_at``, ``blind``; at the end of a run ``last_good``, so that the outcome and last good
-    are one record and can't disagree.
+    ``stands``, ``healthy_at``, ``blind``, ``foreign``; at the end of a run ``last_good``, so that the
+    outcome and last good are one record and can't disagree.
     """
     data: dict[str, Any] = {"state": state.value}
     data |= {"detail": detail} if detail else {}
@@ -201,7 +201,8 @@ def drift_over(at: datetime) -> Draft:
 
 
 def moved(at: datetime, version: str) -> Draft:
-    """Somebody deployed another version by hand: from here on the data is that one's."""
+    """Somebody deployed another version by hand, or an image of which no version is known: from here on the
+    data is that one's."""
     return Draft(MOVED, at, {"version": version})
 
 
@@ -283,11 +284,18 @@ def _run_state(history: History, record: Record) -> History:
         detail=data.get("detail", run.detail),
         transient=bool(data.get("transient", False)),
         stuck_in=run.state if state is State.STUCK else None,
+        stands=Stands(**data["stands"]) if "stands" in data else run.stands,
+        wrote=effect_of(state) in _WRITES or (run.wrote and "stands" not in data),
+        foreign=bool(data.get("foreign")),
     )
     history = replace(history, run=run, data_of=_data_of(history.data_of, run))
     if "last_good" in data:
         history = _known_good(history, data["last_good"])
     return _run_ended(history, run, record.at) if run.ended else history
+
+
+#: What posts new specs. Until what stands there was seen again, services carry the run's label.
+_WRITES = (Effect.DEPLOY, Effect.REDEPLOY)
 
 
 def _data_of(before: str | None, run: Run) -> str | None:
@@ -392,8 +400,11 @@ def _retry(history: History, record: Record) -> History:
     if run.way_on is None:
         return replace(history, run=None)  # forgotten: the next look begins anew
     others = tuple(r for r in history.runs if r.plan.id != run.plan.id)
+    again = run.foreign and run.stuck_in in (State.RESTORING, State.REDEPLOYING, State.REGATING)
     state, at = advance(run.state, run.way_on), record.at
     run = replace(run, state=state, entered=at, states=(*run.states, (state, at)), stuck_in=None)
+    # By a person's word it goes on from whatever stands there now.
+    run = replace(run, stands=None, foreign=False, again=run.again + again)
     return replace(history, run=run, runs=others)
 
 

@@ -3,6 +3,10 @@
 A line is canonical JSON with the keys ``v, seq, at, run, type, data, prev_crc, crc``; ``crc`` is the
 CRC-32 of the line without it, so a flipped bit is found, and ``prev_crc`` ties the order. A torn last
 line (a crash in the middle of an append) is dropped; anything else that does not fit is damage.
+
+The chain can't say that its own end is missing. A *tip*, kept beside the journal, names the last record
+that was acknowledged: a journal that ends before it was cut short. The tip is written after the record
+is durable, so it is never ahead; an old, lost or torn one proves less and is no damage.
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ from datetime import datetime
 from typing import Any
 
 from warmd.core.model import Json, canonical
-from warmd.errors import JournalError
+from warmd.errors import JournalDamaged, JournalError
 
 #: The version of the format. A journal with a newer one is refused.
 FORMAT = 1
@@ -82,7 +86,8 @@ def decode(content: bytes, *, where: str) -> tuple[tuple[Record, ...], int]:
     """All records of a journal, and how many bytes of ``content`` are good.
 
     The good length is shorter than ``content`` exactly where the last line is torn: the rest is to
-    be cut off before the next append. Raises JournalError, naming ``where`` and the line.
+    be cut off before the next append. Raises JournalDamaged, naming ``where`` and the line, and
+    JournalError where a newer warmd wrote it.
     """
     records: list[Record] = []
     good = 0
@@ -92,17 +97,58 @@ def decode(content: bytes, *, where: str) -> tuple[tuple[Record, ...], int]:
         records.append(_decode_line(line, _last(records), f"{where}:{number}"))
         good += len(line) + 1
     if len(tail) > _MAX_LINE:
-        raise JournalError(f"{where}: {len(tail)} bytes without a newline at the end", hint=_HINT)
+        raise JournalDamaged(f"{where}: {len(tail)} bytes without a newline at the end", hint=_HINT)
     # Torn means that the end is missing. A whole line with another byte than the newline behind it
     # is no such thing: it was acknowledged once, and dropping it would lose it silently.
     if _is_whole(tail[:-1], _last(records)):
-        raise JournalError(f"{where}:{len(lines) + 1}: its newline was changed", hint=_HINT)
+        raise JournalDamaged(f"{where}:{len(lines) + 1}: its newline was changed", hint=_HINT)
     return tuple(records), good
+
+
+@dataclass(frozen=True, slots=True)
+class Tip:
+    """What a tip says: the number and the checksum of the last acknowledged record."""
+
+    seq: int
+    crc: int
+
+
+#: The length of what ``encode_tip`` gives: always the same, so that it can be written in place.
+TIP_BYTES = 33
+
+
+def encode_tip(tip: Tip) -> bytes:
+    """The content of a tip file."""
+    text = f"{FORMAT} {tip.seq:012d} {tip.crc:08x}"
+    return f"{text} {zlib.crc32(text.encode()):08x}\n".encode()
+
+
+def decode_tip(content: bytes) -> Tip | None:
+    """What ``encode_tip`` wrote; None for anything else: a torn, damaged or newer one says nothing."""
+    try:
+        _, seq, crc, _ = content.decode("ascii").split(" ")
+        tip = Tip(int(seq), int(crc, 16))
+        return tip if tip.seq > 0 and content == encode_tip(tip) else None
+    except ValueError:
+        return None
+
+
+def require_tip(records: tuple[Record, ...], tip: Tip | None, *, where: str) -> None:
+    """Raises JournalDamaged where the journal lacks the record that ``tip`` names, or has another there."""
+    if tip is None:
+        return
+    if len(records) < tip.seq:
+        ends = f"ends with record {len(records)}" if records else "holds no record"
+        raise JournalDamaged(
+            f"{where}: {ends}, though record {tip.seq} was written: it was cut short", hint=_HINT
+        )
+    if records[tip.seq - 1].crc != tip.crc:
+        raise JournalDamaged(f"{where}:{tip.seq}: is not the record that was written", hint=_HINT)
 
 
 #: Bytes. Far above any real record, and low enough that a file of garbage is no memory problem.
 _MAX_LINE = 16 * 1024 * 1024
-_HINT = "move the file aside, then run: warmd adopt SERVICE"
+_HINT = "move the journal* files aside, then run: warmd adopt SERVICE"
 
 
 def _last(records: list[Record]) -> Record | None:
@@ -123,13 +169,20 @@ def _decode_line(line: bytes, after: Record | None, where: str) -> Record:
         version = body["v"]
         if not isinstance(version, int) or version < FORMAT:
             raise ValueError(f"its format is {version!r}")
-        if version > FORMAT:
-            raise JournalError(
-                f"{where}: written in format {version}, this warmd reads up to {FORMAT}",
-                hint="run the newer warmd again",
-            )
         written = canonical(body)
         crc = body.pop("crc")
+        checksum = _crc(body)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise JournalDamaged(f"{where}: not a journal line: {error}", hint=_HINT) from error
+    # The checksum is of the value; other bytes that say the same (1e5, 1E5) are a change all the same.
+    if crc != checksum or written != line:
+        raise JournalDamaged(f"{where}: its checksum does not fit: the line was changed", hint=_HINT)
+    if version > FORMAT:  # whatever else it changes, it keeps v and crc as they are
+        raise JournalError(
+            f"{where}: written in format {version}, this warmd reads up to {FORMAT}",
+            hint="run the newer warmd again",
+        )
+    try:
         record = Record(
             body["seq"],
             datetime.fromisoformat(body["at"]),
@@ -139,13 +192,9 @@ def _decode_line(line: bytes, after: Record | None, where: str) -> Record:
             body["prev_crc"],
             crc,
         )
-        checksum = _crc(body)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise JournalError(f"{where}: not a journal line: {error}", hint=_HINT) from error
-    # The checksum is of the value; other bytes that say the same (1e5, 1E5) are a change all the same.
-    if crc != checksum or written != line:
-        raise JournalError(f"{where}: its checksum does not fit: the line was changed", hint=_HINT)
+    except (ValueError, KeyError, TypeError) as error:
+        raise JournalDamaged(f"{where}: not a journal line: {error}", hint=_HINT) from error
     expected = (after.seq + 1, after.crc) if after else (1, 0)
     if (record.seq, record.prev_crc) != expected:
-        raise JournalError(f"{where}: does not follow the line before it", hint=_HINT)
+        raise JournalDamaged(f"{where}: does not follow the line before it", hint=_HINT)
     return record

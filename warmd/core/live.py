@@ -58,9 +58,24 @@ def down(good: Mapping[str, str], seen: StackSeen) -> tuple[str, ...]:
 
 
 def suspects(good: Mapping[str, str], seen: StackSeen) -> tuple[str, ...]:
-    """Services that are up and whose mark differs, or that last good doesn't know."""
+    """Services whose mark differs, or that last good doesn't know. Of those that are down the count says
+    nothing, but their spec does: somebody may have had another image there before."""
     now = marks(seen)
     gone = set(down(good, seen))
+    known = {name: _spec(m) if name in gone else m for name, m in good.items()}
+    there = {name: _spec(m) if name in gone else m for name, m in now.items()}
     return tuple(
-        name for name in sorted({*good, *now}) if name not in gone and good.get(name) != now.get(name)
+        name
+        for name in sorted({*known, *there})
+        if known.get(name) != there.get(name) and (name in there or name not in gone)
     )
+
+
+def _spec(mark_: str) -> str:
+    return mark_.partition("/")[0]
+
+
+def strange(images: Mapping[str, str], seen: StackSeen) -> str | None:
+    """The first image that is not the one in ``images`` (service -> image): what somebody else lets work on
+    the data. None where there is none."""
+    return next((s.image for s in seen.services if images.get(s.name, s.image) != s.image), None)

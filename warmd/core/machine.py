@@ -55,6 +55,7 @@ class Event(StrEnum):
     RECOVER = "recover"  # put version and data back
     REVERT = "revert"  # put the version back; there is no data
     GIVE_UP = "give-up"
+    FOREIGN = "foreign"  # somebody else changed the stack meanwhile: nothing is done against them
     RESTART = "restart"  # a person asked for the old version's start to be tried again
     RETRY = "retry"  # a person asked for a stuck rollback to go on
 
@@ -100,22 +101,26 @@ TABLE: Mapping[State, Mapping[Event, State]] = MappingProxyType(
             Event.DONE: State.CAPTURING,
             Event.FAILED: State.RESTARTING,
             Event.ABORT: State.RESTARTING,
+            Event.FOREIGN: State.STUCK,
         },
         State.CAPTURING: {
             Event.DONE: State.SEALING,
             Event.FAILED: State.RESTARTING,
             Event.ABORT: State.RESTARTING,
+            Event.FOREIGN: State.STUCK,
         },
         State.SEALING: {
             Event.DONE: State.DEPLOYING,
             Event.FAILED: State.RESTARTING,
             Event.ABORT: State.RESTARTING,
+            Event.FOREIGN: State.STUCK,
         },
         State.DEPLOYING: {
             Event.DONE: State.GATING,
             Event.RECOVER: State.HALTING,
             Event.REVERT: State.REDEPLOYING,
             Event.GIVE_UP: State.STUCK,
+            Event.FOREIGN: State.STUCK,
         },
         State.GATING: {
             Event.HEALTHY: State.COMMITTED,
@@ -123,24 +128,40 @@ TABLE: Mapping[State, Mapping[Event, State]] = MappingProxyType(
             Event.RECOVER: State.HALTING,
             Event.REVERT: State.REDEPLOYING,
             Event.GIVE_UP: State.STUCK,
+            Event.FOREIGN: State.STUCK,
         },
-        State.RESTARTING: {Event.DONE: State.REVIVING, Event.FAILED: State.STUCK},
+        State.RESTARTING: {
+            Event.DONE: State.REVIVING,
+            Event.FAILED: State.STUCK,
+            Event.FOREIGN: State.STUCK,
+        },
         State.REVIVING: {
             Event.HEALTHY: State.INTERRUPTED,
             Event.BLIND: State.REVIVING,
             Event.FAILED: State.STUCK,
+            Event.FOREIGN: State.STUCK,
         },
         State.HALTING: {
             Event.DONE: State.RESTORING,
             Event.GIVE_UP: State.STUCK,
             Event.FAILED: State.STUCK,
+            Event.FOREIGN: State.STUCK,
         },
-        State.RESTORING: {Event.DONE: State.REDEPLOYING, Event.FAILED: State.STUCK},
-        State.REDEPLOYING: {Event.DONE: State.REGATING, Event.FAILED: State.STUCK},
+        State.RESTORING: {
+            Event.DONE: State.REDEPLOYING,
+            Event.FAILED: State.STUCK,
+            Event.FOREIGN: State.STUCK,
+        },
+        State.REDEPLOYING: {
+            Event.DONE: State.REGATING,
+            Event.FAILED: State.STUCK,
+            Event.FOREIGN: State.STUCK,
+        },
         State.REGATING: {
             Event.HEALTHY: State.ROLLED_BACK,
             Event.BLIND: State.REGATING,
             Event.FAILED: State.STUCK,
+            Event.FOREIGN: State.STUCK,
         },
         # A person may ask for a way back that got stuck to be tried again: a rollback with the data
         # or, where there is none, without; a restart of the old version. Nothing else leaves.

@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Literal, TypeAlias
 
+from warmd.core.text import one_line
 from warmd.core.versions import Version
 
 Json: TypeAlias = Mapping[str, Any]
@@ -35,11 +36,15 @@ class Health(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """One answer of one prober. ``identity`` changes when what was probed was restarted."""
+    """One answer of one prober. ``identity`` changes when what was probed was restarted. ``detail`` is one
+    line of what can be seen, whatever the service said: it goes into the journal and everywhere else."""
 
     health: Health
     detail: str
     identity: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "detail", one_line(self.detail))
 
 
 def worst(probes: tuple[Probe, ...]) -> Probe:
@@ -101,8 +106,10 @@ class Catalog:
 
 
 def canonical(value: object) -> bytes:
-    """JSON with sorted keys and no spaces: the same bytes for the same value. UTF-8."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    """JSON with sorted keys and no spaces: the same bytes for the same value. UTF-8; half a character (a
+    lone surrogate, as in a file's name that is no text) becomes a question mark."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return text.encode(errors="replace")
 
 
 @dataclass(frozen=True, slots=True)

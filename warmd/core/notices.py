@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from warmd.core import gate, rules
 from warmd.core.gate import Action, Decision, Held
 from warmd.core.history import Failure, History
-from warmd.core.machine import REVIVAL, State
+from warmd.core.machine import REVIVAL, Event, State
 from warmd.core.model import Catalog, Note
 from warmd.core.runs import Cause, Kind, Run
 
@@ -184,6 +184,8 @@ def _of_run(run: Run | None, service: str, stack: str) -> list[Notice]:
     if run.state is State.STUCK:
         commands += _ways_out(run, service)
     detail = run.detail
+    if run.foreign:
+        detail += _after_foreign_hands(run)
     if run.state is not State.STUCK:
         detail += "\nNo probe could be made, so nothing is decided; warmd goes on when they speak again."
     return [
@@ -199,11 +201,29 @@ def _of_run(run: Run | None, service: str, stack: str) -> list[Notice]:
     ]
 
 
+def _after_foreign_hands(run: Run) -> str:
+    """What each of the ways out means, where only a person can know which is meant."""
+    if run.way_on is None:
+        again = "forgets this run, and the next look decides anew from what stands there"
+    elif run.way_on is Event.RETRY:
+        again = "stops it, puts the data of before back, and starts what ran before"
+    else:
+        again = "starts what ran before again, on the data as it is"
+    lines = [
+        "warmd left it as it is, and does nothing until you say how to go on:",
+        "adopt: what stands there now is right; it becomes what is good",
+        f"retry: {again}",
+    ]
+    if run.snapshot:
+        lines.append("restore: stops it, and puts the snapshot's data and version back")
+    return "\n" + "\n".join(lines)
+
+
 def _ways_out(run: Run, service: str) -> list[str]:
     ways = [f"warmd adopt {service}"]
     # After any other failure to go back, the new version still runs: forgetting the run mends nothing.
     mendable = run.plan.kind in (Kind.COLD_DEPLOY, Kind.REPAIR) or run.stuck_in in REVIVAL
-    if mendable or run.way_on is not None:
+    if mendable or run.foreign or run.way_on is not None:
         ways.insert(0, f"warmd retry {service}")
     if run.snapshot:
         ways.append(f"warmd restore {service} {run.snapshot.id}")

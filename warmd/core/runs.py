@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -9,7 +10,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from warmd.core.machine import ENDS, ROLLBACK, Event, State
+from warmd.core.machine import ENDS, ROLLBACK, TABLE, Event, State
 from warmd.core.model import Json, SnapshotHandle
 
 
@@ -71,11 +72,22 @@ _PLAN = TypeAdapter(RunPlan)
 
 
 @dataclass(frozen=True, slots=True)
+class Stands:
+    """The stack as the run saw it last when all was its own doing: a mark a service (``core.live``), and
+    the blob of the bundle."""
+
+    marks: Mapping[str, str]
+    bundle: str
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """A run as the journal tells it.
 
     ``target`` is the bundle to deploy, rendered first and pinned by digest once pulling is done;
-    ``volumes`` are those that were there to be copied when the run was checked.
+    ``volumes`` are those that were there to be copied when the run was checked. ``stands`` is what to
+    tell other hands by (None: nothing is known), ``wrote``: something was posted since. ``foreign``: it
+    is stuck because somebody else changed the stack, ``again``: how often it put data back for nothing.
     """
 
     plan: RunPlan
@@ -96,6 +108,25 @@ class Run:
     transient: bool = False
     stuck_in: State | None = None
     states: tuple[tuple[State, datetime], ...] = field(default=())
+    stands: Stands | None = None
+    wrote: bool = False
+    foreign: bool = False
+    again: int = 0
+
+    @property
+    def restoring(self) -> str:
+        """Under what name its restore is made, once only: anew where others worked on what it put back."""
+        return f"{self.plan.id}-{self.again}" if self.again else self.plan.id
+
+    @property
+    def forth(self) -> str:
+        """The run label (``warmd.run``) of what it deploys."""
+        return self.plan.id
+
+    @property
+    def back(self) -> str:
+        """The run label of what it goes back to."""
+        return f"{self.plan.id}.back"
 
     @property
     def ended(self) -> bool:
@@ -140,13 +171,16 @@ class Run:
 CLOCK_SLACK = timedelta(minutes=1)
 
 
-def after_failure(run: Run, *, now: datetime) -> tuple[Event, str]:
+def after_failure(run: Run, *, now: datetime, foreign: bool = False) -> tuple[Event, str]:
     """What a failed effect, or a gate that said unhealthy, leads to; and why, where a person must act.
 
     Before the stop nothing was touched. Between stop and deploy the old version goes back on its
     own data. After the deploy the data may have been migrated: data and version go back together,
-    but only within the horizon, because restoring loses what was written since.
+    but only within the horizon, because restoring loses what was written since. Where somebody else
+    changed the stack meanwhile (``foreign``) there is nothing that warmd could do but undo it: it stops.
     """
+    if foreign and Event.FOREIGN in TABLE[run.state]:
+        return Event.FOREIGN, ""
     if run.state not in (State.DEPLOYING, State.GATING):
         return Event.FAILED, ""
     if run.plan.kind in (Kind.COLD_DEPLOY, Kind.REPAIR) or run.plan.previous is None:

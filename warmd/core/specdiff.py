@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,9 @@ _SECRET_NAME = re.compile(
 _SECRET_FLAG = re.compile(r"(?i)(-\S*(?:pass|secret|token|key)[^\s=]*[= ])\S+")
 _SECRET_URL = re.compile(r"(://[^\s/:@]*:)[^\s@]+(@)")
 _MASK = "***"
+_LONG = 200
+#: Characters of a hidden value in a row that are hidden too.
+_PART = 8
 
 #: Where docker's client notes the image as it was written: said once is enough.
 _LABEL_IMAGE = "com.docker.stack.image"
@@ -35,16 +38,49 @@ class Change:
 
     def __str__(self) -> str:
         if self.old is None:
-            return f"{self.path} added" + (f": {self.new}" if self.new else "")
+            return f"{self.path} added" + (f": {self.new}" if self.new not in ("", None, _MASK) else "")
         if self.new is None:
-            return f"{self.path} removed" + (f": {self.old}" if self.old else "")
+            return f"{self.path} removed" + (f": {self.old}" if self.old not in ("", _MASK) else "")
         if self.old == self.new:
             return f"{self.path} changed" + (f" ({self.new})" if self.new != _MASK else "")
         return f"{self.path} {self.old} -> {self.new}"
 
 
-def diff(old: Bundle, new: Bundle) -> tuple[Change, ...]:
-    """Changes from ``old`` to ``new``: services first, then networks, configs, secrets; by name."""
+def diff(old: Bundle, new: Bundle, *, hides: Iterable[str] = ()) -> tuple[Change, ...]:
+    """Changes from ``old`` to ``new``: services first, then networks, configs, secrets; by name. ``hides``
+    are values that are not shown, wherever they stand, nor what stood there before."""
+    hidden = tuple(text for text in hides if text)
+    return tuple(_fit(change, hidden) for change in _changes(old, new))
+
+
+def mask(text: str, hides: Iterable[str]) -> str:
+    """``text`` without the values in ``hides``, and without any part of one that says something: programs
+    that complain of a value quote what they stumbled over."""
+    values = sorted(hides, key=len, reverse=True)
+    for value in values:
+        text = text.replace(value, _MASK)
+    parts = {value[at : at + _PART] for value in values for at in range(len(value) - _PART + 1)}
+    hidden = {at + n for at in range(len(text)) if text[at : at + _PART] in parts for n in range(_PART)}
+
+    def shown(at: int, char: str) -> str:
+        return char if at not in hidden else "" if at - 1 in hidden else _MASK
+
+    return "".join(shown(at, char) for at, char in enumerate(text)) if hidden else text
+
+
+def _fit(change: Change, hides: tuple[str, ...]) -> Change:
+    """The change without what is hidden, and cut where it is long: in this order, or a part would show."""
+    old, new = (None if text is None else mask(text, hides) for text in (change.old, change.new))
+    if new != change.new and old is not None:
+        old = _MASK  # what stood in a secret's place was one as well
+    return Change(mask(change.path, hides), _cut(old), _cut(new))
+
+
+def _cut(text: str | None) -> str | None:
+    return text if text is None or len(text) <= _LONG else f"{text[:_LONG]}…"
+
+
+def _changes(old: Bundle, new: Bundle) -> list[Change]:
     changes: list[Change] = []
     for kind, facts in _FACTS.items():
         before, after = ({_short(b): b for b in getattr(bundle, kind)} for bundle in (old, new))
@@ -60,7 +96,7 @@ def diff(old: Bundle, new: Bundle) -> tuple[Change, ...]:
                 )
                 continue
             changes += _compare(f"{prefix}{name}", dict(facts(before[name])), dict(facts(after[name])))
-    return tuple(changes)
+    return changes
 
 
 def _compare(where: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Change]:
@@ -87,6 +123,8 @@ def _shown(what: str, old: Any, new: Any) -> tuple[str | None, str | None]:
         return _MASK, _MASK
     if what == "image" and old and new:
         return _images(str(old), str(new))
+    if what.startswith("env ") and new is None:
+        return _MASK, None  # it may have been from an env file, and nobody knows any more
     return _text(what, old), _text(what, new)
 
 
@@ -109,8 +147,7 @@ def _text(what: str, value: Any) -> str | None:
     ):
         return _MASK
     text = value if isinstance(value, str) else _plain(value)
-    text = _SECRET_URL.sub(rf"\1{_MASK}\2", _SECRET_FLAG.sub(rf"\1{_MASK}", text))
-    return text if len(text) <= 200 else f"{text[:200]}…"
+    return _SECRET_URL.sub(rf"\1{_MASK}\2", _SECRET_FLAG.sub(rf"\1{_MASK}", text))
 
 
 def _plain(value: Any) -> str:

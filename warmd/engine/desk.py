@@ -14,8 +14,10 @@ import anyio
 import structlog
 
 from warmd.core import status
+from warmd.core.household import Trouble
 from warmd.core.model import Json
 from warmd.core.runs import Run
+from warmd.engine.household import Household
 from warmd.engine.ledger import Ledger
 from warmd.engine.operations import Operations, outcome_code
 from warmd.engine.reconcile import Look, Reconciler
@@ -45,7 +47,8 @@ class Desk:
 
     ``troubles`` tells a service's trouble at its last look, where one is known; ``own`` is the ledger
     of the daemon's own alerts; ``ready`` is called with a service's name (None: all) after a word of
-    a person that may let something through, so that nobody waits for the next look.
+    a person that may let something through, so that nobody waits for the next look. ``household`` is
+    told how looks went, where no daemon does that.
     """
 
     def __init__(
@@ -56,12 +59,14 @@ class Desk:
         troubles: Callable[[str], str | None] = lambda name: None,
         own: Ledger | None = None,
         ready: Callable[[str | None], None] = lambda name: None,
+        household: Household | None = None,
     ) -> None:
         self._reconcilers = reconcilers
         self._owners = owners
         self._troubles = troubles
         self._own = own
         self._ready = ready
+        self._household = household
 
     async def answer(self, request: Request) -> Answer:
         """The answer as JSON. Raises WarmdError."""
@@ -150,19 +155,27 @@ class Desk:
     # --- acting ----------------------------------------------------------------------------------
 
     async def reconcile(self, request: Request) -> Answer:
+        looks: dict[str, Trouble | None] = {}
+
         async def one(reconciler: Reconciler) -> Answer:
+            name = reconciler.service.name
             try:
                 look = await Operations(reconciler).reconcile(patient=bool(request.args.get("patient")))
             except WarmdError as error:
+                looks[name] = Trouble(error, alone=True)
                 return {"service": reconciler.service.name, "error": str(error), "code": error.exit_code}
             except Exception as error:
                 # A bug at one service must not cut the others' runs short.
                 log.exception("look.crashed", service=reconciler.service.name)
                 text = f"unexpected {type(error).__name__}: {error}"
                 return {"service": reconciler.service.name, "error": text, "code": WarmdError.exit_code}
+            looks[name] = None
             return _looked(reconciler, look)
 
-        return {"looks": await self._each(self._some(request), one)}
+        rows = await self._each(self._some(request), one)
+        if self._household is not None:
+            await self._household.settle(looks, services=self._reconcilers)
+        return {"looks": rows}
 
     async def deploy(self, request: Request) -> Answer:
         return _ran(

@@ -7,6 +7,7 @@ import anyio
 from warmd.core import history as h
 from warmd.core.history import History
 from warmd.core.journal import Draft
+from warmd.errors import JournalError
 from warmd.ports import JournalStore
 
 
@@ -31,9 +32,14 @@ class Ledger:
         return self.history
 
     async def write(self, draft: Draft) -> History:
-        """Append durably, then fold. Not interrupted half-way by a cancellation."""
+        """Append durably, then fold. Not interrupted half-way by a cancellation. After a JournalError the
+        next ``load`` reads anew: what is kept may not be what lies there."""
         with anyio.CancelScope(shield=True):
             async with self._writing:
-                record, self._token = await self._store.append(self.service, draft, expected=self._token)
+                try:
+                    record, self._token = await self._store.append(self.service, draft, expected=self._token)
+                except JournalError:
+                    self._loaded = False
+                    raise
                 self.history = h.step(self.history, record)
         return self.history

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import structlog
 
 from warmd.core import alerts, notices
@@ -26,12 +28,14 @@ async def settle(
     current: str | None,
     resolution: str = "the condition is over",
     judged: bool = True,
+    leave: Collection[tuple[str, str]] = (),
 ) -> None:
     """Make the open alerts be exactly ``wanted``, then deliver what is not yet delivered.
 
-    Where the releases were not ``judged``, alerts about them stay open: nothing is known of them.
+    Where the releases were not ``judged``, alerts about them stay open: nothing is known of them. So
+    do those in ``leave``, by (kind, candidate).
     """
-    known = {_condition(a.body): a.fingerprint for a in ledger.history.alerts.values()}
+    known = {key: fingerprint for key, fingerprint in conditions(ledger).items() if key not in leave}
     changes = notices.changes(wanted, known, judged=judged)
     for notice in changes.opens:
         await _open(ledger, shop, notice, service=service, stack=stack, current=current)
@@ -40,14 +44,23 @@ async def settle(
     await deliver(ledger, shop)
 
 
+def conditions(ledger: Ledger) -> dict[tuple[str, str], str]:
+    """What is open: (kind, candidate) -> fingerprint."""
+    return {_condition(a.body): a.fingerprint for a in ledger.history.alerts.values()}
+
+
 async def deliver(ledger: Ledger, shop: Shop) -> None:
-    """Write every alert whose file isn't known to be there. A spool that fails keeps them for later."""
+    """Write every alert whose file isn't known to be there. One that can't be written is kept for later,
+    and keeps no other from being written."""
+    failed = 0
     for name, body in tuple(ledger.history.undelivered.items()):
         try:
             await shop.alerter.deliver(name, body)
         except WarmdError as error:
-            log.error("alert.not-delivered", file=name, why=str(error))
-            return
+            if not failed:  # mostly it is the same with all
+                log.error("alert.not-delivered", file=name, why=str(error))
+            failed += 1
+            continue
         await ledger.write(h.alert_delivered(shop.clock.now(), name))
 
 

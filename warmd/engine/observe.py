@@ -75,12 +75,13 @@ async def observe(
     down: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
     marks: Marks | None = None
+    strange: str | None = None
     if not seen.deployed and history.last_good is None:
         volumes = tuple(v.name for v in await shop.swarm.volumes(service.stack))
     elif seen.deployed and owner is None:
         # What somebody moved to another version may well have other services.
         down = () if live.moved(history.last_good, seen) else live.down(history.live, seen)
-        changed, marks = await changes(service, shop, history, seen, catalog, apart_from=down)
+        changed, marks, strange = await changes(service, shop, history, seen, catalog, apart_from=down)
         if not down:
             well = await probe(service, shop, seen)
     return View(
@@ -102,6 +103,7 @@ async def observe(
         warnings=_odd(seen, catalog),
         seen=seen,
         marks=marks,
+        strange=strange,
     )
 
 
@@ -132,9 +134,10 @@ async def changes(
     catalog: Catalog,
     *,
     apart_from: tuple[str, ...] = (),
-) -> tuple[tuple[str, ...], Marks | None]:
+) -> tuple[tuple[str, ...], Marks | None, str | None]:
     """Where the stack, or what would be rendered for it now, differs from last good, in words; and, where
-    a mark differs and the meaning does not, the marks to compare with from now on.
+    a mark differs and the meaning does not, the marks to compare with from now on; and an image that is not
+    last good's.
 
     Both comparisons are cheap while nothing changed: marks of the listed specs, and a hash of what
     rendering depends on. Only where one differs are specs read back or rendered. ``apart_from`` are
@@ -142,13 +145,14 @@ async def changes(
     """
     good = history.last_good
     if good is None or live.moved(good, seen):
-        return (), None
+        return (), None, None
     found: list[str] = []
-    compared = False
+    compared, strange = False, None
     if live.suspects(history.live, seen):
         compared = True
-        known = _without(await bundles.fetch(shop, good.bundle), apart_from)
-        now = _without(await service.deployer.read_back(), apart_from)
+        known = await bundles.fetch(shop, good.bundle)
+        strange = live.strange(known.images, seen)
+        known, now = _as_if_up(known, await service.deployer.read_back(), apart_from)
         found += [f"running: {change}" for change in diff(known, now)]
     inputs = good.inputs
     release = catalog.find(good.version)
@@ -157,16 +161,20 @@ async def changes(
             inputs = await service.deployer.inputs(release)
             if inputs != good.inputs:
                 compared = True
-                rendered = (await bundles.render(service, release)).bundle
+                rendered = await bundles.render(service, release)
                 known = unpinned(await bundles.fetch(shop, good.rendered or good.bundle))
-                found += [f"configured: {change}" for change in diff(known, rendered)]
+                changed = diff(known, rendered.bundle, hides=rendered.hides)
+                found += [f"configured: {change}" for change in changed]
         except Refused as error:
             found.append(f"configured: can't be rendered: {error}")
     same = compared and not found and not apart_from
-    return tuple(found), Marks(live.marks(seen), inputs) if same else None
+    return tuple(found), Marks(live.marks(seen), inputs) if same else None, strange
 
 
-def _without(bundle: Bundle, names: tuple[str, ...]) -> Bundle:
-    if not names:
-        return bundle
-    return replace(bundle, services=tuple(s for s in bundle.services if s["Name"] not in names))
+def _as_if_up(known: Bundle, now: Bundle, down: tuple[str, ...]) -> tuple[Bundle, Bundle]:
+    """Both without the difference that is known: services that are missing, or scaled to zero."""
+    modes = {s["Name"]: s.get("Mode") for s in known.services}
+    there = {s["Name"] for s in now.services}
+    up = [{**s, "Mode": modes[s["Name"]]} if s["Name"] in down else s for s in now.services]
+    wanted = [s for s in known.services if s["Name"] in there or s["Name"] not in down]
+    return replace(known, services=tuple(wanted)), replace(now, services=tuple(up))

@@ -109,7 +109,7 @@ class Operations:
                     f"{self._name}: not one task of it runs, so there is nothing to adopt",
                     hint=f"docker stack ps {self._service.stack}",
                 )
-            parsed = Version.parse(version) if version else _current(view)
+            parsed = Version.parse(version) if version else _adoptable(view)
             if parsed is None:
                 what = f'"{version}" is not a version' if version else "no label says which version runs"
                 raise Refused(f"{self._name}: {what}", hint=f"warmd adopt {self._name} --version 1.2.3+4.5")
@@ -190,7 +190,7 @@ class Operations:
             view = replace(view, warnings=(*view.warnings, *covered.refusals))
             shown, outage = self._steps(view, kind, target, copy=copy, volumes=volumes)
             outage = outage if not volumes else await self._outage(view, volumes)
-            if target is not None and kind is Kind.UPGRADE:
+            if target is not None and kind is not Kind.REPAIR:
                 changes += await self._changes(target)
         return status.of_plan(
             self._name, self._service.stack, view, decision, changes=changes, steps=shown, outage=outage
@@ -262,6 +262,11 @@ class Operations:
             raise Refused(
                 f"{self._name}: somebody deployed {view.running}, and its data is not last good's any more",
                 hint=f"warmd adopt {self._name}",
+            )
+        if view.history.last_good and (whose := view.strange or gate.others_data(view.history)):
+            raise Refused(
+                f"{self._name}: {whose} worked on its data, which is not last good's any more",
+                hint=f"warmd adopt {self._name} --version V, or warmd restore {self._name} SNAPSHOT",
             )
         if view.deployed and view.history.last_good is None and not view.ours:
             raise Refused(
@@ -352,15 +357,16 @@ class Operations:
         )
 
     async def _changes(self, target: Release) -> tuple[str, ...]:
+        """How the target differs from last good, or why it would be refused before anything is touched."""
         good = self._r.ledger.history.last_good
+        try:
+            now = await bundles.render(self._service, target)
+        except Refused as error:
+            return (f"{target.version} can't be rendered: {error}",)
         if good is None:
             return ()
         known = await bundles.fetch(self._shop, good.rendered or good.bundle)
-        try:
-            now = (await bundles.render(self._service, target)).bundle
-        except Refused as error:
-            return (f"{target.version} can't be rendered: {error}",)
-        return tuple(str(c) for c in specdiff.diff(unpinned(known), now))
+        return tuple(str(c) for c in specdiff.diff(unpinned(known), now.bundle, hides=now.hides))
 
 
 _KINDS = {Action.UPGRADE: Kind.UPGRADE, Action.COLD_DEPLOY: Kind.COLD_DEPLOY, Action.REPAIR: Kind.REPAIR}
@@ -369,6 +375,13 @@ _KINDS = {Action.UPGRADE: Kind.UPGRADE, Action.COLD_DEPLOY: Kind.COLD_DEPLOY, Ac
 def _current(view: View) -> Version | None:
     good = view.history.last_good
     return view.running or (good.version if good else None)
+
+
+def _adoptable(view: View) -> Version | None:
+    """What runs by its labels; without them last good's version, unless another has had the data since."""
+    current = _current(view)
+    known = view.running is not None or gate.others_data(view.history) is None
+    return current if known else None
 
 
 def outcome_code(run: Run | None) -> int:

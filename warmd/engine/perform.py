@@ -23,15 +23,18 @@ from warmd.core.model import (
     LastGood,
     Mount,
     Release,
+    StackSeen,
 )
 from warmd.core.runs import Kind, Run, after_check
+from warmd.core.specdiff import diff
 from warmd.core.versions import Version
 from warmd.core.window import Window
 from warmd.engine import bundles
+from warmd.engine.hands import Hands
 from warmd.engine.service import Service, Shop
 from warmd.engine.watch import blind, watch
-from warmd.errors import Refused, SnapshotError
-from warmd.ports import CaptureRequest, Volume
+from warmd.errors import Foreign, Refused, SnapshotError, Transient
+from warmd.ports import Ask, CaptureRequest, Volume
 
 log = structlog.get_logger("warmd.run")
 
@@ -57,6 +60,8 @@ class Effects:
         self._shop = shop
         self._before = before
         self._rendered: Bundle | None = None
+        self._hands = Hands(service, shop)
+        self._seen_through: set[State] = set()
         self._table: Mapping[Effect, Callable[[Run], Awaitable[Done]]] = {
             Effect.BEGIN: self._begin,
             Effect.PULL: self._pull,
@@ -72,8 +77,14 @@ class Effects:
         }
 
     async def perform(self, effect: Effect, run: Run) -> Done:
-        """Run one effect. Raises what the ports raise, and Unhealthy."""
-        return await self._table[effect](run)
+        """Run one effect. Raises what the ports raise, Foreign and Unhealthy."""
+        if run.state not in _WATCH:  # those look in each round
+            await self._hands.look(run)
+        done = await self._table[effect](run)
+        if run.state in _TAKE_TIME:  # long enough for somebody to come in between
+            await self._hands.look(run)
+        self._seen_through.add(run.state)
+        return done
 
     async def _begin(self, run: Run) -> Done:
         if run.plan.target is not None:
@@ -101,6 +112,7 @@ class Effects:
         owner = (await self._service.deployer.seen()).owner
         if owner not in (None, self._shop.installation):
             raise Refused(f"stack {self._service.stack} belongs to installation {owner}")
+        await self._hold_room(run)
         if run.goes_back_to is not None:
             await self._bundle(run.goes_back_to)  # what can't be read now can't be gone back to
         target = await self._target(run)
@@ -112,24 +124,44 @@ class Effects:
             if run.snapshot is not None:
                 await self._service.snapshotter.seal(run.snapshot)  # proved whole before anything stops
             volumes = await self._check_copy(await self._service.deployer.writable())
-        elif run.plan.kind is Kind.REPAIR:
-            await self._data_is_there(mounts)
-        elif run.plan.copy or not self._service.copy:
+        elif run.plan.kind is not Kind.REPAIR and (run.plan.copy or not self._service.copy):
             volumes = await self._check_copy((*mounts, *await self._service.deployer.writable()))
-        return Done(event, {"volumes": [v.name for v in volumes]})
+        await self._as_judged(run)
+        stands = await self._hands.stands(run)
+        needed = dict.fromkeys((*await self._data_is_there(run), *(v.name for v in volumes)))
+        return Done(event, {"volumes": list(needed), "stands": stands})
 
-    async def _data_is_there(self, mounts: tuple[Mount, ...]) -> None:
-        """A repair brings last good back on its data: on volumes that are gone it would start empty, and
-        look well. Raises Refused."""
-        if not self._service.copy:
-            return
-        covered = cover(mounts, stack=self._service.stack, exclude=self._service.exclude)
+    async def _hold_room(self, run: Run) -> None:
+        """A run whose end finds no place in the journal would leave the service stopped. One that only
+        starts something does so in whatever room there is."""
+        try:
+            await self._shop.journals.reserve(self._service.name)
+        except Transient:
+            if after_check(run.plan) is not Event.STRAIGHT:
+                raise
+
+    async def _as_judged(self, run: Run) -> None:
+        """An upgrade was decided of last good as it ran. Raises Foreign where it was changed since."""
+        if run.plan.kind is Kind.UPGRADE and self._before is not None:
+            known, now = await self._bundle(self._before.bundle), await self._service.deployer.read_back()
+            if changes := diff(Bundle(services=known.services), Bundle(services=now.services)):
+                raise Foreign(f"it was changed since it was judged: {'; '.join(map(str, changes))}")
+
+    async def _data_is_there(self, run: Run) -> tuple[str, ...]:
+        """The volumes of what was good. Where one is gone, whatever starts would start empty, and look well.
+        Raises Refused."""
+        if not self._service.copy or run.plan.kind is Kind.RESTORE or run.plan.previous is None:
+            return ()
+        old = await self._bundle(run.plan.previous)
+        mounts = specs.mounts(old.services, {image: {} for image in old.images.values()})
+        wanted = cover(mounts, stack=self._service.stack, exclude=self._service.exclude).volumes
         present = {v.name for v in await self._shop.swarm.volumes()}
-        if gone := [name for name in covered.volumes if name not in present]:
+        if gone := [name for name in wanted if name not in present]:
             raise Refused(
                 f"volume {', '.join(gone)} is gone: {self._service.name} would start without its data",
                 hint=f"warmd snapshots {self._service.name}, then warmd restore",
             )
+        return wanted
 
     async def _check_copy(self, mounts: tuple[Mount, ...]) -> tuple[Volume, ...]:
         """What will be copied can be, fits, and nobody else writes to it. Raises Refused."""
@@ -163,12 +195,12 @@ class Effects:
         return tuple(present[name] for name in covered.volumes if name in present)
 
     async def _stop(self, run: Run) -> Done:
-        await self._service.deployer.stop()
+        await self._halt(run)
         return Done(Event.DONE)
 
     async def _capture(self, run: Run) -> Done:
         # Whoever scaled it up since the stop would be writing: prove again that nothing runs.
-        await self._service.deployer.stop()
+        await self._halt(run)
         old = await self._bundle(_name_of(run.plan.previous or run.target))
         # From the specs, old and new: the stop removed global services, so the swarm can't say.
         await self._require_volumes(run)
@@ -197,10 +229,11 @@ class Effects:
         target = await bundles.with_secrets(
             self._service, self._shop, await self._target(run), run.plan.to_version
         )
-        await self._stopped_before(run, run.plan.id)
+        if await self._stopped_before(run, run.forth):
+            await self._copy_anew_if_moved(run)
         await self._require_volumes(run)
-        await self._service.deployer.deploy(target, labels=self._labels(run.plan.id, run.plan.to_version))
-        return Done(Event.DONE)
+        await self._post(run, target, self._labels(run.forth, run.plan.to_version))
+        return Done(Event.DONE, {"stands": await self._hands.stands(run)})
 
     async def _gate(self, run: Run) -> Done:
         window = await self._watch(run)
@@ -226,11 +259,13 @@ class Effects:
 
     async def _restore(self, run: Run) -> Done:
         # The volumes are only swapped while nothing runs: prove it again.
-        await self._service.deployer.stop()
+        await self._halt(run)
         if run.snapshot is None:
             raise Refused("the run has no snapshot to restore")
         await self._make_volumes(run)
-        await self._service.snapshotter.restore(run.snapshot, run=run.plan.id)
+        volumes = await self._shop.swarm.volumes()
+        await self._service.snapshotter.restore(run.snapshot, run=run.restoring, volumes=volumes)
+        await self._require_unmoved(run, after=State.HALTING)
         return Done(Event.DONE)
 
     async def _redeploy(self, run: Run) -> Done:
@@ -240,10 +275,10 @@ class Effects:
         version = run.plan.to_version if run.plan.kind is Kind.RESTORE else run.plan.from_version
         bundle = await self._bundle(_name_of(run.goes_back_to))
         bundle = await bundles.with_secrets(self._service, self._shop, bundle, version)
-        mark = f"{run.plan.id}.back"
-        await self._stopped_before(run, mark)
-        await self._service.deployer.deploy(bundle, labels=self._labels(mark, version))
-        return Done(Event.DONE)
+        if await self._stopped_before(run, run.back) and State.RESTORING in (s for s, _ in run.states):
+            await self._require_unmoved(run, after=State.RESTORING)
+        await self._post(run, bundle, self._labels(run.back, version))
+        return Done(Event.DONE, {"stands": await self._hands.stands(run)})
 
     # --- shared by several effects ---------------------------------------------------------------
 
@@ -281,15 +316,50 @@ class Effects:
         secrets = tuple(data.get(s["Name"], s) for s in bundle.secrets)
         return Bundle(bundle.networks, bundle.configs, secrets, bundle.services)
 
-    async def _stopped_before(self, run: Run, mark: str) -> None:
+    async def _stopped_before(self, run: Run, mark: str) -> bool:
         """Never two writers on one volume: prove that nothing runs, unless this deploy began already.
 
-        ``mark`` is its run label; finding it means that a crash or a lost reply came in between.
+        ``mark`` is its run label; finding it means that a crash or a lost reply came in between. Whether
+        it was proved.
         """
         if run.plan.copy or run.plan.kind in (Kind.RESTORE, Kind.COLD_DEPLOY):
             seen = await self._service.deployer.seen()
             if seen.label(LABEL_RUN) != mark:
-                await self._service.deployer.stop()
+                await self._halt(run)
+                return True
+        return False
+
+    async def _moved(self, run: Run, *, after: State) -> str:
+        """What was written to since the state ``after``, where another process than this one went through
+        it: somebody may have started the service meanwhile, and stopped it again."""
+        if run.snapshot is None or after in self._seen_through:
+            return ""
+        volumes = await self._shop.swarm.volumes()
+        return await self._service.snapshotter.moved(run.snapshot, volumes=volumes)
+
+    async def _copy_anew_if_moved(self, run: Run) -> None:
+        """What the new version starts on is what a rollback would put back."""
+        if what := await self._moved(run, after=State.SEALING):
+            log.warning("snapshot.out-of-date", service=self._service.name, run=run.plan.id, written=what)
+            await self._capture(run)
+            await self._seal(run)
+
+    async def _require_unmoved(self, run: Run, *, after: State) -> None:
+        """Raises Foreign where the data that was put back is not what it was then."""
+        if what := await self._moved(run, after=after):
+            raise Foreign(f"somebody ran the service on the data that was put back: {what} was written since")
+
+    async def _halt(self, run: Run) -> None:
+        await self._service.deployer.stop(ask=self._asking(run))
+
+    async def _post(self, run: Run, bundle: Bundle, labels: Mapping[str, str]) -> None:
+        await self._service.deployer.deploy(bundle, labels=labels, ask=self._asking(run))
+
+    def _asking(self, run: Run) -> Ask:
+        async def ask(seen: StackSeen) -> None:
+            await self._hands.judge(run, seen)
+
+        return ask
 
     def _labels(self, mark: str, version: str | None) -> dict[str, str]:
         labels = {LABEL_OWNER: self._shop.installation, LABEL_RUN: mark}
@@ -297,7 +367,11 @@ class Effects:
 
     async def _watch(self, run: Run) -> Window:
         return await watch(
-            self._service, self._shop, self._service.gate, was_blind=run.blind_since is not None
+            self._service,
+            self._shop,
+            self._service.gate,
+            was_blind=run.blind_since is not None,
+            look=lambda: self._hands.look(run),
         )
 
     async def _good(self, run: Run, how: str) -> Json:
@@ -308,7 +382,9 @@ class Effects:
         else:
             version = Version.parse(plan.to_version or "")
             origin = Origin(version, plan.commit, run.rendered, run.inputs)
-        return h.good_json(*await record_good(self._service, self._shop, origin, how=how, run=plan.id))
+        good = h.good_json(*await record_good(self._service, self._shop, origin, how=how, run=plan.id))
+        await self._hands.look(run)  # or what somebody has just changed would be good unproved
+        return good
 
 
 def _name_of(blob: str | None) -> str:
@@ -361,6 +437,10 @@ async def _pinned(shop: Shop, running: Bundle) -> str | None:
     all_images = {image: known.get(image, image) for image in running.images.values()}
     return await bundles.keep(shop, specs.pinned(running, all_images))
 
+
+_WATCH = frozenset((State.GATING, State.REVIVING, State.REGATING))
+#: States that work for a while on what must not run meanwhile.
+_TAKE_TIME = frozenset((State.CAPTURING, State.SEALING, State.RESTORING))
 
 #: States whose effects are left to finish: short, and worse half done than done.
 UNINTERRUPTIBLE = frozenset((State.DEPLOYING, State.RESTARTING, State.REDEPLOYING))

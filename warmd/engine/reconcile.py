@@ -76,6 +76,9 @@ class Reconciler:
         """Observe, decide and act until there is nothing left to do now."""
         async with self.turn:
             run: Run | None = None
+            # It may have been asked for before somebody's run, whose listing would still be fresh enough.
+            fetched = not_before if fetched is None else fetched
+            not_before = max(not_before, self.runner.left)
             for _ in range(ROUNDS - 1):
                 look = await self._look_once(not_before=not_before, fetched=fetched, forced=forced)
                 run = look.run or run
@@ -148,8 +151,9 @@ class Reconciler:
         now, history = self.shop.clock.now(), self.ledger.history
         if view.marks is not None:
             await self.ledger.write(h.marks(now, view.marks.live, view.marks.inputs))
-        if live.moved(history.last_good, view.seen) and view.running_text not in (None, history.data_of):
-            await self.ledger.write(h.moved(now, view.running_text or ""))
+        on_data = view.running_text if live.moved(history.last_good, view.seen) else view.strange
+        if on_data not in (None, history.data_of):
+            await self.ledger.write(h.moved(now, on_data or ""))
         drifted = [x for x in decision.held if x.name == gate.DRIFT]
         since = history.drift_since
         if drifted and (since is None or since > now):

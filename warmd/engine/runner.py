@@ -15,7 +15,7 @@ from warmd.engine.ledger import Ledger
 from warmd.engine.perform import UNINTERRUPTIBLE, Done, Effects
 from warmd.engine.service import Service, Shop
 from warmd.engine.watch import Unhealthy
-from warmd.errors import DockerUnreachable, Refused, SwarmConflict, Transient, WarmdError
+from warmd.errors import DockerUnreachable, Foreign, Refused, SwarmConflict, Transient, WarmdError
 
 log = structlog.get_logger("warmd.run")
 
@@ -42,6 +42,8 @@ class Runner:
         self._cause: Cause | None = None
         self._detail = ""
         self._leave_by = 0.0
+        #: When a run was worked on last (monotonic): what was listed before it says nothing any more.
+        self.left = float("-inf")
         self._idle = anyio.Event()
         self._idle.set()
 
@@ -109,6 +111,7 @@ class Runner:
         try:
             run = await self._to_its_end(effects, run)
         finally:
+            self.left = self._shop.clock.monotonic()
             self._idle.set()
         if run.ended and self._cause is Cause.ABORT:
             self._cause = None  # it came too late for this run, and is not meant for the next
@@ -206,16 +209,18 @@ class Runner:
         Docker is silent, or nobody is left to wait; or the gate watches, and what failed is not the
         service's health but warmd's own work around it.
         """
-        if run.state in UNTOUCHED or isinstance(error, Unhealthy):
+        if run.state in UNTOUCHED or isinstance(error, Unhealthy | Foreign):
             return False
         if run.state in WATCHING or isinstance(error, DockerUnreachable):
             return True
         return self.leaving and isinstance(error, Transient)
 
     def _failed(self, run: Run, error: Exception) -> Done:
-        event, why = after_failure(run, now=self._shop.clock.now())
+        foreign = isinstance(error, Foreign)
+        event, why = after_failure(run, now=self._shop.clock.now(), foreign=foreign)
         detail = f"{run.state}: {error}" + (f"; {why}" if why else "")
-        return Done(event, {"cause": Cause.FAILURE, "transient": isinstance(error, Transient)}, detail)
+        found: dict[str, Any] = {"cause": Cause.FAILURE, "transient": isinstance(error, Transient)}
+        return Done(event, found | ({"foreign": True} if event is Event.FOREIGN else {}), detail)
 
     def _interrupted(self, run: Run) -> Done | None:
         """What an interruption leads to: back to the old specs before the deploy; after it, a person's

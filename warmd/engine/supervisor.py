@@ -4,35 +4,26 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 
 import anyio
 import structlog
 
-from warmd.core import notices, pacing
-from warmd.core.notices import Notice
+from warmd.core import pacing
+from warmd.core.household import Trouble
 from warmd.core.runs import Cause
-from warmd.engine import notify
+from warmd.engine.household import Household
 from warmd.engine.ledger import Ledger
 from warmd.engine.reconcile import Reconciler
 from warmd.engine.service import Shop
-from warmd.errors import DockerUnreachable, JournalError, WarmdError
+from warmd.errors import WarmdError
 
 log = structlog.get_logger("warmd.daemon")
 
 #: Seconds that a worker waits before it follows another hint: a crash loop makes an event a second.
 HINT_GAP = 0.5
-#: Failures in a row before somebody is told that Docker can't be reached.
-DOCKER_TRIES = 3
 #: Seconds to leave off in after SIGTERM. Putting an old version back is not cut short by it.
 LEAVE = 30.0
-#: The journal of the daemon itself lies beside those of the services, under a name none can have.
-DAEMON = "warmd.daemon"
-
-
-#: Troubles that have alerts of their own.
-_TOLD = (DockerUnreachable, JournalError)
 
 
 @dataclass(slots=True)
@@ -52,6 +43,7 @@ class Worker:
         self.reconciler = reconciler
         self.failures = 0
         self.trouble: WarmdError | None = None
+        self.looked = False
         self._shop = shop
         self._wake = anyio.Event()
         self._asked: _Asked | None = None
@@ -128,6 +120,7 @@ class Worker:
                     log.info("look.recovered", service=name, after=self.failures)
                 self.failures, self.trouble = 0, None
         self._looking = None
+        self.looked = True
 
     def _failed(self, error: WarmdError) -> None:
         self.failures += 1
@@ -145,9 +138,8 @@ class Supervisor:
         self.workers = {name: Worker(reconciler, shop) for name, reconciler in reconcilers.items()}
         self._shop = shop
         self._heartbeat = heartbeat
-        self.ledger = Ledger(shop.journals, DAEMON)
+        self.household = Household(shop)
         self._by_stack = {w.reconciler.service.stack: w for w in self.workers.values()}
-        self._settling = anyio.Lock()
         self._leaving = anyio.Event()
         self._pulsed = float("-inf")
 
@@ -165,8 +157,7 @@ class Supervisor:
 
     async def run(self) -> None:
         """Look after everything until told to leave."""
-        with suppress(WarmdError):  # what was open when the last daemon left; trouble shows at a look
-            await self.ledger.load()
+        await self.household.begin()
         log.info("daemon.started", services=len(self.workers), installation=self._shop.installation)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._pulse)
@@ -183,6 +174,11 @@ class Supervisor:
                 workers.cancel_scope.cancel()
             tasks.cancel_scope.cancel()
         log.info("daemon.stopped")
+
+    @property
+    def ledger(self) -> Ledger:
+        """Of the alerts about the daemon as a whole."""
+        return self.household.ledger
 
     def trouble(self, name: str) -> str | None:
         """What went wrong at a service's last look, or None."""
@@ -226,57 +222,14 @@ class Supervisor:
 
     async def _looked(self, worker: Worker) -> None:
         self._heartbeat()
-        if worker.trouble is not None or self.ledger.history.alerts:
+        if worker.trouble is not None or self.household.unsettled:
             await self.settle()
 
     async def settle(self) -> None:
-        """Alerts about the daemon as a whole. Trouble with them ends nobody's care."""
-        try:
-            async with self._settling:
-                await self.ledger.load()
-                await notify.settle(
-                    self.ledger, self._shop, self._wanted(), service=None, stack=None, current=None
-                )
-        except WarmdError as error:
-            log.error("daemon.alerts-failed", why=str(error))
-
-    def _wanted(self) -> tuple[Notice, ...]:
-        wanted: list[Notice] = []
-        out = [w for w in self.workers.values() if isinstance(w.trouble, DockerUnreachable)]
-        told = any(a.body["kind"] == "docker-unreachable" for a in self.ledger.history.alerts.values())
-        if any(w.failures >= DOCKER_TRIES for w in out) or (out and told):
-            wanted.append(
-                Notice(
-                    "docker-unreachable",
-                    "",
-                    notices.CRITICAL,
-                    f"Docker can't be used; {len(out)} of {len(self.workers)} services are not looked after",
-                    str(out[0].trouble),
-                    commands=("systemctl status docker", "docker info"),
-                )
-            )
-        wanted += [
-            Notice(
-                "journal-damaged",
-                name,
-                notices.CRITICAL,
-                f"{name}: its journal can't be trusted; nothing is done for it",
-                str(worker.trouble),
-                commands=(f"warmd history {name}",),
-            )
+        """Alerts about the daemon as a whole."""
+        looks = {
+            name: Trouble(worker.trouble, worker.failures) if worker.trouble is not None else None
             for name, worker in self.workers.items()
-            if isinstance(worker.trouble, JournalError)
-        ]
-        wanted += [
-            Notice(
-                "look-failed",
-                name,
-                notices.CRITICAL,
-                f"{name}: it can't be looked after, {worker.failures} tries failed",
-                str(worker.trouble),
-                commands=(f"warmd status {name}", f"warmd reconcile {name}"),
-            )
-            for name, worker in self.workers.items()
-            if worker.failures >= DOCKER_TRIES and worker.trouble and not isinstance(worker.trouble, _TOLD)
-        ]
-        return tuple(wanted)
+            if worker.looked
+        }
+        await self.household.settle(looks, services=self.workers)

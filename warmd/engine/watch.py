@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import datetime, timedelta
 
 import structlog
@@ -10,6 +12,7 @@ from warmd.core.model import GateRule, Health, worst
 from warmd.core.window import Outcome, Window
 from warmd.engine.observe import probe_once
 from warmd.engine.service import Service, Shop
+from warmd.errors import Transient
 
 log = structlog.get_logger("warmd.run")
 
@@ -26,12 +29,25 @@ def blind(window: Window) -> bool:
     return window.last is not None and window.last.health is Health.INCONCLUSIVE
 
 
-async def watch(service: Service, shop: Shop, rule: GateRule, *, was_blind: bool = False) -> Window:
+async def _nothing() -> None:
+    """Nobody is looked for."""
+
+
+async def watch(
+    service: Service,
+    shop: Shop,
+    rule: GateRule,
+    *,
+    was_blind: bool = False,
+    look: Callable[[], Awaitable[None]] = _nothing,
+) -> Window:
     """Probe until the gate has an answer: the window if healthy or blind. Raises Unhealthy.
 
     While Docker can't be asked for the tasks, no other probe counts against the release; and what
     Docker may have restarted meanwhile gets the whole window again, a few times. With ``was_blind``
     its deadline passed in an earlier look: as long as the probes stay silent, nobody waits here.
+    ``look`` is called in each round, after the probes, and ends the watch with what it raises: what
+    somebody else did is no word about the release.
     """
     begun, started = shop.clock.now(), shop.clock.monotonic()
 
@@ -44,6 +60,8 @@ async def watch(service: Service, shop: Shop, rule: GateRule, *, was_blind: bool
     docker_gone, fresh = False, 0
     while True:
         tasks, *others = await probe_once((service.tasks, *service.probers))
+        with suppress(Transient):  # Docker's silence is the probes' to tell
+            await look()
         was_gone, docker_gone = docker_gone, tasks.health is Health.INCONCLUSIVE
         if was_gone and not docker_gone and fresh < FRESH_STARTS:
             window, fresh = Window(rule, now()), fresh + 1

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, WithJsonSchema
 
+from warmd.adapters.reserve import Reserve
 from warmd.core import durations
 from warmd.ports import Clock, Swarm
 
@@ -47,7 +48,9 @@ class Context:
     """What a plugin may use, beside its own configuration.
 
     ``folder`` is the service's own (``<state_dir>/services/<id>``), ``mirrors`` is shared by all
-    services, ``config_dir`` is what relative paths in the configuration are relative to.
+    services, ``config_dir`` is what relative paths in the configuration are relative to. ``protected``
+    are files and folders of warmd's own that no container may get; ``room`` is what a run may fall back on
+    when the disk is full.
     """
 
     service: str
@@ -58,3 +61,5 @@ class Context:
     docker_host: str
     swarm: Swarm
     clock: Clock
+    protected: tuple[Path, ...] = ()
+    room: Reserve | None = None

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from warmd.adapters.archive.children import TAR_KEEP, Check, Children, tool_versions
+from warmd.adapters.archive.children import TAR_KEEP, Check, Children, run, tool_versions
 from warmd.adapters.archive.durable import (
     exclusive,
     explained,
@@ -58,7 +58,7 @@ def capture(folder: Path, request: CaptureRequest, *, node: str, level: int, che
     partial = final.with_name(f".{request.id}.partial")
     require_copyable(request.volumes, SnapshotError)
     tools = tool_versions()
-    with explained(f"capturing to {final}"), exclusive(folder):
+    with explained(f"capturing to {final}"), exclusive(folder, check):
         make_private(final.parent)
         remove_tree(partial, check)
         if not _sealed(final):
@@ -84,6 +84,8 @@ def capture(folder: Path, request: CaptureRequest, *, node: str, level: int, che
             # A copy that failed must not fill the disk; if even this fails, the next attempt clears it.
             with suppress(SnapshotError, OSError):
                 remove_tree(partial, lambda: None)
+            with suppress(SnapshotError):  # where it could not be renamed; nobody takes it for a whole one
+                run("rm", "-rf", "--", str(partial), doing=f"removing {partial}", check=lambda: None)
             raise
     return final
 

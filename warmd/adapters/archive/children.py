@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from types import TracebackType
 from typing import IO, TypeAlias
@@ -27,6 +28,26 @@ _TAIL = 2000  # bytes of a program's complaints that go into the message
 MARK = "trusted.warmd.restore"
 #: What makes GNU tar keep everything it can; the README of a snapshot names the same ones.
 TAR_KEEP = ("--numeric-owner", "--xattrs", "--xattrs-include=*", f"--xattrs-exclude={MARK}", "--acls")
+
+
+#: No line of a listing is longer: one that is, is no listing but something to fill the memory with.
+_LONGEST_LINE = 4 << 20
+
+_inherited: ContextVar[tuple[int, ...]] = ContextVar("inherited", default=())
+
+
+@contextmanager
+def inheriting(lock: int) -> Iterator[None]:
+    """Programs started meanwhile inherit the descriptor ``lock``.
+
+    So the lock is held until the last of them is gone, even if this process is killed: nobody else
+    begins while a program of a dead attempt still writes.
+    """
+    token = _inherited.set((*_inherited.get(), lock))
+    try:
+        yield
+    finally:
+        _inherited.reset(token)
 
 
 class Stopped(SnapshotError):
@@ -88,6 +109,7 @@ class Children:
                 env=_environment(),
                 bufsize=0,
                 process_group=0,
+                pass_fds=_inherited.get(),
             )
         except FileNotFoundError as error:
             complaints.close()
@@ -173,11 +195,13 @@ class Stream(io.RawIOBase):
         return self._children.read(self._pipe, size)
 
     def lines(self) -> Iterator[bytes]:
-        """Lines without their newline."""
+        """Lines without their newline. Raises SnapshotError at one that can't be meant."""
         rest = b""
         while block := self.read():
             *whole, rest = (rest + block).split(b"\n")
             yield from whole
+            if len(rest) > _LONGEST_LINE:
+                raise SnapshotError(f"a line is longer than {_LONGEST_LINE} bytes")
         if rest:
             yield rest
 

@@ -9,11 +9,14 @@ import errno
 import fcntl
 import hashlib
 import os
+import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
-from warmd.adapters.archive.children import CHUNK, Check, run
+from warmd.adapters.archive.children import CHUNK, Check, inheriting, run
 from warmd.errors import SnapshotError
 
 
@@ -27,6 +30,10 @@ def explained(doing: str) -> Iterator[None]:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         hint = "make room there, or lower snapshot.keep" if full else ""
         raise SnapshotError(f"{doing}: {error.strerror or error}{where}", hint=hint) from error
+
+
+#: Seconds for which another process, or the programs of one that was killed, may keep a folder's lock.
+PATIENCE = 30.0
 
 
 def sync_folder(path: Path) -> None:
@@ -55,8 +62,13 @@ def replace(path: Path, data: bytes) -> None:
     beside = path.with_name(f".{path.name}.partial")
     with suppress(FileNotFoundError):
         beside.unlink()  # what an earlier attempt left
-    write_new(beside, data)
-    beside.rename(path)
+    try:
+        write_new(beside, data)
+        beside.rename(path)
+    except BaseException:
+        with suppress(OSError):
+            beside.unlink()
+        raise
     sync_folder(path.parent)
 
 
@@ -92,10 +104,25 @@ def is_full(path: Path) -> bool:
     return free.f_bavail * free.f_frsize < CHUNK or (free.f_files > 0 and free.f_favail == 0)
 
 
+def open_plain(path: Path) -> IO[bytes]:
+    """An ordinary file for reading, unbuffered. Raises SnapshotError at a link, FIFO or device of that
+    name: reading it might never end, and would say nothing about the disk."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise SnapshotError(f"{path} is a symbolic link, not a file of a snapshot") from error
+        raise
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise SnapshotError(f"{path} is not an ordinary file")
+    return os.fdopen(fd, "rb", buffering=0)
+
+
 def sha256_of(path: Path, check: Check) -> str:
     """Hex SHA-256 of a file, read from the disk and not from what the kernel still remembers of it."""
     digest = hashlib.sha256()
-    with path.open("rb", buffering=0) as file:
+    with open_plain(path) as file:
         with suppress(OSError):  # only advice: some file systems have none
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         while block := file.read(CHUNK):
@@ -104,18 +131,35 @@ def sha256_of(path: Path, check: Check) -> str:
     return digest.hexdigest()
 
 
-@contextmanager
-def exclusive(folder: Path) -> Iterator[None]:
-    """One writer a folder at a time; the kernel lets go when the process ends, however it ends."""
-    make_private(folder)
-    fd = os.open(folder / ".archive.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+_LOCK = ".archive.lock"
+
+
+def _locked(fd: int) -> bool:
     try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise SnapshotError(
-                f"another process is working on the snapshots in {folder}", hint="wait until it has finished"
-            ) from error
-        yield
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+@contextmanager
+def exclusive(folder: Path, check: Check) -> Iterator[None]:
+    """One writer a folder at a time. The kernel lets go when the process has ended, however it ends, and
+    the programs that it started have ended too. Raises SnapshotError where that takes too long."""
+    with explained(f"locking {folder}"):
+        make_private(folder)
+        fd = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        until = time.monotonic() + PATIENCE
+        while not _locked(fd):
+            check()
+            if time.monotonic() > until:
+                raise SnapshotError(
+                    f"another process is working on the snapshots in {folder}",
+                    hint=f"wait until it has finished; fuser -v {folder / _LOCK} names it",
+                )
+            time.sleep(0.05)
+        with inheriting(fd):
+            yield
     finally:
         os.close(fd)

@@ -6,12 +6,13 @@ import hashlib
 import json
 import re
 from collections.abc import Generator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from warmd.adapters.archive.children import Check, decompressed
+from warmd.adapters.archive.durable import open_plain
 from warmd.adapters.archive.tree import Entry
 from warmd.core.model import SnapshotHandle, SnapshotInfo
 from warmd.errors import NotFound, SnapshotError
@@ -85,13 +86,38 @@ class Manifest:
                     f"{where}: written in format {version}, this warmd reads up to {FORMAT}",
                     hint="use the newer warmd",
                 )
-            parts = tuple(Part(**part) for part in data.pop("volumes"))
+            parts = tuple(_checked(Part(**part)) for part in data.pop("volumes"))
             at = datetime.fromisoformat(data.pop("at"))
-            return cls(at=at, volumes=parts, **data)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            if at.tzinfo is None:
+                raise ValueError("its time has no zone")
+            return _checked(cls(at=at, volumes=parts, **data))
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise SnapshotError(
                 f"{where}: not a manifest: {error}", hint="this snapshot can't be used"
             ) from error
+
+
+_TYPES: dict[str, type | tuple[type, ...]] = {
+    "str": str,
+    "int": int,
+    "str | None": (str, type(None)),
+    "dict[str, str]": dict,
+}
+_T = TypeVar("_T", Part, Manifest)
+
+
+def _checked(what: _T) -> _T:
+    """``what``, if its fields are of the types they say and what becomes a path is a plain name.
+
+    Raises TypeError, ValueError.
+    """
+    for field in fields(what):
+        value, wanted = getattr(what, field.name), _TYPES.get(str(field.type), object)
+        if not isinstance(value, wanted):
+            raise TypeError(f"{field.name} is {value!r}")
+        if field.name in ("volume", "archive", "listing", "run") and not _NAME.fullmatch(str(value)):
+            raise ValueError(f"{field.name} is {value!r}")
+    return what
 
 
 def snapshots_folder(folder: Path) -> Path:
@@ -111,7 +137,7 @@ def load(path: Path) -> tuple[Manifest, bytes]:
     if not path.is_dir():
         raise NotFound(f"there is no snapshot at {path}", hint="warmd snapshots SERVICE lists them")
     try:
-        content = (path / MANIFEST).read_bytes()
+        content = _content(path / MANIFEST)
     except OSError as error:
         raise SnapshotError(
             f"{path / MANIFEST}: {error.strerror}", hint="this snapshot can't be used"
@@ -125,7 +151,7 @@ def load_bundle(path: Path) -> dict[str, Any]:
     manifest, _ = load(path)
     where = path / BUNDLE
     try:
-        content = where.read_bytes()
+        content = _content(where)
         if digest(content) != manifest.bundle_sha256:
             raise SnapshotError(f"{where} was changed", hint="this snapshot's data can be restored by hand")
         bundle: dict[str, Any] = json.loads(content)
@@ -136,6 +162,11 @@ def load_bundle(path: Path) -> dict[str, Any]:
     return bundle
 
 
+def _content(path: Path) -> bytes:
+    with open_plain(path) as file:
+        return file.read()
+
+
 def digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
@@ -143,13 +174,18 @@ def digest(content: bytes) -> str:
 def seal_problem(path: Path, content: bytes) -> str | None:
     """Why the snapshot, whose manifest is ``content``, does not count as sealed; None if it does."""
     try:
-        marker = json.loads((path / SEALED).read_bytes())
+        marker = json.loads(_content(path / SEALED))
         fits = marker["manifest_sha256"] == digest(content)
     except FileNotFoundError:
         return "it was never verified"
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, SnapshotError) as error:
         return f"its seal can't be read: {error}"
     return None if fits else "its manifest was changed after it was sealed"
+
+
+def name_problem(path: Path, manifest: Manifest) -> str | None:
+    """Why the snapshot can't be the one that ``path`` names: somebody exchanged two of them."""
+    return None if manifest.run == path.name else f"it is the snapshot {manifest.run} under another name"
 
 
 def info_of(manifest: Manifest, *, sealed: bool) -> SnapshotInfo:
@@ -172,5 +208,5 @@ def listed(listing: Path, check: Check) -> Generator[Entry]:
         for number, line in enumerate(stream.lines(), start=1):
             try:
                 yield Entry.from_line(line)
-            except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+            except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
                 raise SnapshotError(f"{listing}, line {number}: not an entry: {error}") from error

@@ -179,9 +179,8 @@ def can_rename(source: Path, target: Path, run: str) -> bool:
     name = f".warmd-probe-{run}"
     before = source.stat()
     try:
-        for leftover in (source / name, target / name):
-            with suppress(FileNotFoundError):
-                leftover.rmdir()
+        for leftover in (*source.glob(".warmd-probe-*"), *target.glob(".warmd-probe-*")):
+            leftover.rmdir()  # of an attempt that was killed here
         (source / name).mkdir(mode=0o700)
         try:
             if source != target:

@@ -15,7 +15,7 @@ The steps, and what is on the disk if the process ends at each of them:
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -27,6 +27,7 @@ from warmd.adapters.archive.durable import (
     explained,
     is_full,
     make_private,
+    open_plain,
     remove_tree,
     sync_filesystem,
     sync_folder,
@@ -35,7 +36,6 @@ from warmd.adapters.archive.manifest import Part, listed, plain, snapshot_path
 from warmd.adapters.archive.quarantine import (
     Move,
     Restore,
-    can_rename,
     choose_place,
     load_restore,
     put_mark,
@@ -43,7 +43,15 @@ from warmd.adapters.archive.quarantine import (
 )
 from warmd.adapters.archive.seal import require_hashes, require_sealed
 from warmd.adapters.archive.swap import Step, finish, no_step
-from warmd.adapters.archive.tree import QUARANTINE, entries, mount_points_below, require_same, shown
+from warmd.adapters.archive.tree import (
+    QUARANTINE,
+    entries,
+    is_mount_point,
+    mount_points_below,
+    require_own_quarantine,
+    require_same,
+    shown,
+)
 from warmd.errors import SnapshotError
 
 
@@ -54,28 +62,33 @@ def restore(
     run: str,
     at: datetime,
     check: Check,
-    mountpoints: Mapping[str, Path] | None = None,
+    mountpoints: Callable[[], Mapping[str, Path]] = dict,
     step: Step = no_step,
 ) -> Restore:
     """Put the snapshot's data back into its volumes; what was there goes to quarantine.
 
     Nothing may use the volumes meanwhile. Idempotent a ``run``, and safe to be ended at any moment:
     the same call again finishes the job, even if the snapshot is gone by then. ``mountpoints`` sends
-    volumes elsewhere, by name. Returns where everything went. Raises NotFound, and SnapshotError with
-    the volumes untouched where the snapshot is not whole or sealed, or a volume's folder is missing.
+    volumes elsewhere, by name; it is asked where there is something to unpack. Returns where everything
+    went. Raises NotFound, and SnapshotError with the volumes untouched where the snapshot is not whole
+    or sealed, or a volume's folder is missing.
     """
     path = snapshot_path(folder, id_)
-    with explained(f"restoring {path}"), exclusive(folder):
+    with explained(f"restoring {path}"), exclusive(folder, check):
         # Whoever was ended in the middle of its swaps comes first: a volume may be missing meanwhile.
         for other in restores(folder):
             if other.run != run and other.begun and other.whole and not other.done:
+                other.save(folder)
                 finish(folder, other, check, step)
         record = load_restore(folder, plain(run, "the id of a run"))
         if record is not None and record.snapshot != id_:
             raise SnapshotError(f"run {run} already restored another snapshot, {record.snapshot}")
         if record is None or not record.whole:
-            record = _stage(folder, path, run, at, check, mountpoints or {}, step)
-        return record if record.done else finish(folder, record, check, step)
+            record = _stage(folder, path, run, at, check, mountpoints(), step)
+        elif not record.done:
+            # Whoever wrote it may have been killed before its name was on the disk, or told that it isn't.
+            record.save(folder)
+        return finish(folder, record, check, step)
 
 
 def _stage(
@@ -118,14 +131,18 @@ def _require_target(part: Part, target: Path) -> None:
 def _unpack(folder: Path, path: Path, part: Part, target: Path, run: str, check: Check) -> Move:
     how: Literal["rename", "inside"] = "inside"
     home, name = target / QUARANTINE / run, "new"
-    # A folder whose content can't be renamed to beside it is a mount point: renaming it answers EBUSY.
-    if can_rename(target, target.parent, run):
+    if not is_mount_point(target):
         how = "rename"
         home, name = target.parent, f"{target.name}.warmd-new-{run}"
         leftovers = [*home.glob(f"{target.name}.warmd-new-*"), *home.glob(f".{target.name}.warmd-new-*")]
     else:
+        require_own_quarantine(target)
         make_private(home)
-        leftovers = [*home.parent.glob("*/new"), *home.parent.glob("*/new.partial")]
+        if home.is_symlink():
+            raise SnapshotError(f"{home} is a symbolic link", hint="remove it")
+        # Never through a symbolic link: what is in a volume was written by others.
+        runs = [entry for entry in home.parent.iterdir() if entry.is_dir() and not entry.is_symlink()]
+        leftovers = [run / left for run in runs for left in ("new", "new.partial")]
     for leftover in leftovers:  # of attempts that were ended, and of runs that were given up
         remove_tree(leftover, check)
     ready, partial = home / name, home / f"{name}.partial"
@@ -152,7 +169,7 @@ def _unpack(folder: Path, path: Path, part: Part, target: Path, run: str, check:
 
 
 def _extract(archive: Path, into: Path, check: Check) -> None:
-    with archive.open("rb", buffering=0) as file, Children(check) as children:
+    with open_plain(archive) as file, Children(check) as children:
         # Fed by us and not from the file: if we are killed, both see the end and don't go on alone.
         zstd = children.start("zstd", "-q", "-dc", stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert zstd.stdin is not None

@@ -9,7 +9,14 @@ from pathlib import Path
 
 from warmd.adapters.archive.children import Check
 from warmd.adapters.archive.durable import exclusive, explained, remove_tree
-from warmd.adapters.archive.manifest import SEALED, info_of, load, seal_problem, snapshots_folder
+from warmd.adapters.archive.manifest import (
+    SEALED,
+    info_of,
+    load,
+    name_problem,
+    seal_problem,
+    snapshots_folder,
+)
 from warmd.adapters.archive.quarantine import Restore, quarantine_folder, restores
 from warmd.core.model import SnapshotHandle, SnapshotInfo
 from warmd.errors import NotFound, SnapshotError
@@ -48,7 +55,7 @@ def _look_at(path: Path) -> Snapshot:
         at = datetime.fromtimestamp(path.stat().st_mtime, UTC)
         nothing = SnapshotInfo(SnapshotHandle("", path.name), at, None, None, (), 0, 0, 0, sealed=False)
         return Snapshot(path, nothing, error.message)
-    problem = seal_problem(path, content)
+    problem = name_problem(path, manifest) or seal_problem(path, content)
     info = replace(info_of(manifest, sealed=problem is None), handle=SnapshotHandle(manifest.node, path.name))
     return Snapshot(path, info, problem)
 
@@ -71,7 +78,7 @@ def prune(folder: Path, *, keep: int, needed: frozenset[str], now: datetime, che
     newest ``keep``.
     """
     home = snapshots_folder(folder)
-    with explained(f"removing old snapshots in {home}"), exclusive(folder):
+    with explained(f"removing old snapshots in {home}"), exclusive(folder, check):
         doomed = to_remove(list_snapshots(folder), keep=keep, needed=needed)
         for snapshot in doomed:
             remove_tree(snapshot.path, check)

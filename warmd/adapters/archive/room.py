@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from warmd.adapters.archive.children import Check, Stopped, tool_versions
-from warmd.adapters.archive.manifest import plain
+from warmd.adapters.archive.manifest import plain, snapshots_folder
 from warmd.adapters.archive.tree import kind_of, walk
 from warmd.errors import Permanent, Refused, SnapshotError
 from warmd.ports import Volume
@@ -47,12 +47,19 @@ def require_copyable(volumes: Sequence[Volume], error: type[Permanent] = Refused
             )
 
 
-def _why_not(volume: Volume) -> str | None:
+def why_not_kind(volume: Volume) -> str | None:
+    """Why a volume of this sort can't be copied and put back, wherever its folder is; None where it can."""
     if volume.driver != "local":
         return f"its driver is {volume.driver}, only local ones are copied"
     if volume.options:
         options = ", ".join(f"{key}={value}" for key, value in sorted(volume.options.items()))
         return f"its driver options ({options}) may mount it only while it is used"
+    return None
+
+
+def _why_not(volume: Volume) -> str | None:
+    if reason := why_not_kind(volume):
+        return reason
     path = Path(volume.mountpoint)
     if path.is_symlink():
         return f"{path} is a symbolic link"
@@ -72,8 +79,8 @@ def make_room(folder: Path, volumes: Sequence[Volume], *, check: Check) -> None:
     try:
         tool_versions()
         needs: dict[int, _Need] = {}
-        here = _existing(folder)
-        archive = needs.setdefault(here.stat().st_dev, _Need(folder))
+        here = _existing(snapshots_folder(folder))  # which may be a disk of its own
+        archive = needs.setdefault(here.stat().st_dev, _Need(here))
         archive.files += _PER_SNAPSHOT
         for volume in volumes:
             plain(volume.name, "the name of a volume")

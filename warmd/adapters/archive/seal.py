@@ -21,6 +21,7 @@ from warmd.adapters.archive.manifest import (
     info_of,
     listed,
     load,
+    name_problem,
     seal_problem,
     snapshot_path,
 )
@@ -43,9 +44,11 @@ def seal(folder: Path, id_: str, *, check: Check) -> SnapshotInfo:
     Raises SnapshotError naming the first difference, and NotFound.
     """
     path = snapshot_path(folder, id_)
-    with exclusive(folder):
+    with exclusive(folder, check):
         info = verify(path, check=check)
         manifest, content = load(path)
+        if problem := name_problem(path, manifest):
+            raise SnapshotError(f"{path}: {problem}", hint="this snapshot can't be used")
         if not info.sealed:
             marker = {"manifest_sha256": digest(content)}
             with explained(f"sealing {path}"):
@@ -88,7 +91,7 @@ def require_hashes(path: Path, manifest: Manifest, *, check: Check) -> None:
 def require_sealed(path: Path) -> Manifest:
     """The manifest of a sealed snapshot. Raises SnapshotError where it isn't one, and NotFound."""
     manifest, content = load(path)
-    if problem := seal_problem(path, content):
+    if problem := name_problem(path, manifest) or seal_problem(path, content):
         raise SnapshotError(f"{path}: {problem}", hint="a snapshot is restored only when it is sealed")
     return manifest
 
@@ -113,7 +116,7 @@ def _members(path: Path, check: Check) -> Generator[Entry]:
                 while (member := archive.next()) is not None:
                     archive.members.clear()  # type: ignore[attr-defined]  # public, untyped; it would keep all
                     yield _entry(archive, member, kinds, check)
-        except (tarfile.TarError, ValueError, KeyError, EOFError) as error:
+        except (tarfile.TarError, ValueError, KeyError, EOFError, ArithmeticError, OSError) as error:
             raise SnapshotError(
                 f"{path} is not a whole archive: {error}", hint="use another snapshot"
             ) from error

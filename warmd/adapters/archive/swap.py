@@ -39,12 +39,17 @@ def no_step(_name: str) -> None:
 
 
 def finish(folder: Path, record: Restore, check: Check, step: Step) -> Restore:
-    """Bring a staged restore to its end; the record, all done. Raises SnapshotError, OSError."""
+    """Bring a staged restore to its end; the record, all done. Nothing is left to do for one that is.
+    Raises SnapshotError, OSError."""
     for number, move in enumerate(record.moves):
         check()
         if move.phase != "done":
             swap = _by_renaming if move.how == "rename" else _inside
             record = swap(folder, record, number, step)
+    for move in record.moves:
+        if move.how == "inside":
+            with suppress(OSError):
+                Path(move.ready).rmdir()  # all that was in it has moved
     step("done")
     return record
 
@@ -87,8 +92,9 @@ def _inside(folder: Path, record: Restore, number: int, step: Step) -> Restore:
     move = record.moves[number]
     target, ready, place = Path(move.mountpoint), Path(move.ready), Path(move.places[-1])
     if move.phase == "staged":
-        if os.path.lexists(place):  # of an earlier restore whose record is gone
-            place = free(place)
+        with suppress(OSError):
+            place.rmdir()  # empty: an attempt was ended just here
+        place = free(place)  # not empty: of an earlier restore whose record is gone
         make_private(place)
         copy_attributes(target, place)
         record = record.with_move(number, phase="out", places=(str(place),))
@@ -107,8 +113,6 @@ def _inside(folder: Path, record: Restore, number: int, step: Step) -> Restore:
     record = record.with_move(number, phase="done")
     record.save(folder)
     step(f"done {move.volume}")
-    with suppress(OSError):
-        ready.rmdir()
     return record
 
 

@@ -194,6 +194,7 @@ def walk(root: Path, check: Check, *, live: bool = False) -> Generator[Seen]:
     fd = os.open(root, _FOLDER)
     try:
         top = os.fstat(fd)
+        require_own_quarantine(root, fd)
         yield Seen(b".", b".", fd, top)
         names = (name for name in _names(fd) if name != os.fsencode(QUARANTINE))
         stack = [_Level(b"", names, (top.st_dev, top.st_ino))]
@@ -238,6 +239,22 @@ def walk(root: Path, check: Check, *, live: bool = False) -> Generator[Seen]:
         os.close(fd)
 
 
+def require_own_quarantine(root: Path, fd: int | None = None) -> None:
+    """Raises SnapshotError where the volume (open as ``fd``) has something of the name of warmd's own
+    folder that warmd did not make: it would neither be copied nor put back, and a symbolic link of that
+    name would lead out of the volume.
+    """
+    try:
+        found = os.stat(QUARANTINE if fd is not None else root / QUARANTINE, dir_fd=fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return
+    if found.st_mode != stat.S_IFDIR | 0o700 or found.st_uid != os.geteuid():
+        raise SnapshotError(
+            f"{root}: warmd keeps replaced data in {QUARANTINE}, and what is there now is not warmd's",
+            hint=f"give {root / QUARANTINE} another name, or exclude the volume",
+        )
+
+
 def _up(fd: int, level: _Level) -> int:
     above = os.open("..", _FOLDER, dir_fd=fd)
     os.close(fd)
@@ -251,14 +268,20 @@ def _up(fd: int, level: _Level) -> int:
 def mount_points_below(root: Path) -> frozenset[bytes]:
     """Paths, relative to ``root``, of what is mounted below it: st_dev doesn't show a bind mount."""
     prefix = os.fsencode(root.resolve()) + b"/"
-    found = set()
+    return frozenset(p.removeprefix(prefix) for p in _mount_points() if p.startswith(prefix))
+
+
+def is_mount_point(root: Path) -> bool:
+    """Whether something is mounted at ``root`` itself; then it can't be renamed."""
+    return os.fsencode(root.resolve()) in _mount_points()
+
+
+def _mount_points() -> Iterator[bytes]:
     for line in Path("/proc/self/mountinfo").read_bytes().splitlines():
         point = line.split(b" ")[4]
         for octal, char in ((b"\\040", b" "), (b"\\011", b"\t"), (b"\\012", b"\n"), (b"\\134", b"\\")):
             point = point.replace(octal, char)
-        if point.startswith(prefix):
-            found.add(point[len(prefix) :])
-    return frozenset(found)
+        yield point
 
 
 def entries(root: Path, check: Check) -> Generator[Entry]:

@@ -33,12 +33,13 @@ class EngineAnswer(Exception):
 class Engine:
     """Asks the engine and translates what goes wrong. ``host`` is as configured, for messages.
 
-    ``deadline`` is in seconds, for one whole answer.
+    ``deadline`` is in seconds, for one whole answer; ``connect`` for a connection to ask on.
     """
 
-    def __init__(self, docker: aiodocker.Docker, host: str, *, deadline: float) -> None:
+    def __init__(self, docker: aiodocker.Docker, host: str, *, connect: float, deadline: float) -> None:
         self._docker = docker
         self.host = host
+        self.connect = connect
         self.deadline = deadline
 
     async def get(
@@ -90,8 +91,8 @@ class Engine:
                         method, path, params=params, body=body, headers=headers
                     ) as response:
                         content = await response.read()
-            except TimeoutError:
-                raise faults.too_slow(self.host, doing, self.deadline) from None
+            except TimeoutError as error:
+                raise self._late(error, doing, self.deadline) from None
             return json.loads(content) if content.strip() else None
 
     @asynccontextmanager
@@ -118,11 +119,21 @@ class Engine:
                 try:
                     with anyio.fail_after(limit):
                         response = await stack.enter_async_context(opened)
-                except TimeoutError:
-                    raise late or faults.too_slow(self.host, doing, limit) from None
+                except TimeoutError as error:
+                    raise self._late(error, doing, limit, late) from None
             # Closed rather than drained: these streams may never end
             stack.callback(response.close)
             yield JsonLines(self, response, doing)
+
+    def _late(
+        self, error: TimeoutError, doing: str, limit: float, otherwise: Exception | None = None
+    ) -> Exception:
+        """What a deadline that passed is told as: no connection is the engine's fault whatever was asked."""
+        import aiohttp
+
+        if isinstance(error, aiohttp.ConnectionTimeoutError):
+            return faults.no_connection(self.host, doing, self.connect)
+        return otherwise or faults.too_slow(self.host, doing, limit)
 
     @asynccontextmanager
     async def _open(
@@ -231,10 +242,10 @@ def _version(text: str) -> tuple[int, int]:
 
 
 @asynccontextmanager
-async def connect(docker_host: str, *, deadline: float) -> AsyncIterator[Engine]:
+async def connect(docker_host: str, *, connect: float, deadline: float) -> AsyncIterator[Engine]:
     """An engine at ``unix:///path`` or ``tcp://host:port``. Nothing is asked yet, so it may be down.
 
-    Raises ConfigError where ``docker_host`` is neither.
+    ``connect`` and ``deadline`` as ``Engine`` has them. Raises ConfigError where ``docker_host`` is neither.
     """
     # Imported here: aiodocker takes a quarter of a second, which a short command does not need
     import aiodocker
@@ -243,8 +254,10 @@ async def connect(docker_host: str, *, deadline: float) -> AsyncIterator[Engine]
     if not docker_host.startswith(("unix:///", "tcp://")):
         raise ConfigError(f"docker_host: expected unix:///path or tcp://host:port, not {docker_host!r}")
     try:
-        docker = aiodocker.Docker(docker_host, timeout=aiohttp.ClientTimeout())
+        # The rest of an answer's time is for whoever asks: pulls and events may take longer than calls
+        timeout = aiohttp.ClientTimeout(sock_connect=connect)
+        docker = aiodocker.Docker(docker_host, timeout=timeout)
     except (ValueError, OSError) as error:  # TLS settings from the environment
         raise ConfigError(f"docker_host {docker_host}: {error}") from error
     async with docker:
-        yield Engine(docker, docker_host, deadline=deadline)
+        yield Engine(docker, docker_host, connect=connect, deadline=deadline)

@@ -22,6 +22,13 @@ def unreachable(host: str, doing: str, error: BaseException) -> DockerUnreachabl
     return DockerUnreachable(f"Docker does not answer at {host} ({doing}): {reason}", hint=hint)
 
 
+def no_connection(host: str, doing: str, seconds: float) -> DockerUnreachable:
+    """Nobody took the connection in time."""
+    return DockerUnreachable(
+        f"Docker took no connection at {host} within {seconds:g} s ({doing})", hint=_HANGS
+    )
+
+
 def too_slow(host: str, doing: str, seconds: float) -> DockerUnreachable:
     """The deadline passed without a whole answer."""
     return DockerUnreachable(f"Docker did not answer at {host} within {seconds:g} s ({doing})", hint=_HANGS)

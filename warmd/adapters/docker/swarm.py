@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import quote
 
-from warmd.adapters.docker import events, faults, listing
-from warmd.adapters.docker.client import Engine, EngineAnswer, connect
+from warmd.adapters.docker import client, events, faults, listing
+from warmd.adapters.docker.client import Engine, EngineAnswer
 from warmd.adapters.docker.credentials import Credentials
 from warmd.adapters.docker.images import Images
 from warmd.adapters.docker.references import Reference
@@ -18,7 +18,8 @@ from warmd.core.model import LABEL_STACK, Json, StackSeen
 from warmd.errors import DockerUnreachable, SwarmConflict
 from warmd.ports import Clock, Container, Volume
 
-#: Seconds for one whole answer.
+#: Seconds for a connection, and for one whole answer.
+CONNECT = 5.0
 DEADLINE = 30.0
 
 #: Seconds that a pull may go without saying anything, and all it may take.
@@ -35,6 +36,7 @@ async def open_swarm(
     docker_host: str,
     clock: Clock,
     *,
+    connect: float = CONNECT,
     deadline: float = DEADLINE,
     pull_idle: float = PULL_IDLE,
     pull_deadline: float = PULL_DEADLINE,
@@ -42,10 +44,10 @@ async def open_swarm(
 ) -> AsyncIterator[DockerSwarm]:
     """The swarm behind ``unix:///path`` or ``tcp://host:port``; nothing is asked yet, so it may be down.
 
-    ``deadline`` is in seconds, for each call but a pull; a pull may take ``pull_deadline`` and be
-    silent for ``pull_idle``. Raises ConfigError where ``docker_host`` is neither.
+    ``connect`` is in seconds, for each connection, ``deadline`` for each call but a pull; a pull may take
+    ``pull_deadline`` and be silent for ``pull_idle``. Raises ConfigError where ``docker_host`` is neither.
     """
-    async with connect(docker_host, deadline=deadline) as engine:
+    async with client.connect(docker_host, connect=connect, deadline=deadline) as engine:
         logins = credentials or Credentials()
         images = Images(engine, logins, idle=pull_idle, deadline=pull_deadline)
         yield DockerSwarm(engine, images, logins, clock)
@@ -66,7 +68,7 @@ class DockerSwarm:
         self._listing = Shared(self._list_all, clock.monotonic)
         self._stack_of: dict[str, str] = {}
         self._node = ""
-        self._predefined: tuple[Json, ...] | None = None
+        self._predefined: tuple[Json | None, ...] | None = None
 
     async def stacks(self, *, not_before: float) -> Mapping[str, StackSeen]:
         return await self._listing.get(not_before=not_before)
@@ -94,8 +96,9 @@ class DockerSwarm:
 
     async def _node_networks(self) -> Sequence[Json]:
         """The swarm's own ids of ``bridge`` and ``host``, by which services name them: listings leave
-        them out. They are made with the swarm, so they are asked for once."""
-        if self._predefined is None:
+        them out. They are made with the swarm, so they are asked for until both were told of: while
+        the swarm has no leader, the engine says of its networks that there are none."""
+        if self._predefined is None or None in self._predefined:
             found = [
                 await self._engine.call(
                     "GET",
@@ -106,8 +109,8 @@ class DockerSwarm:
                 )
                 for name in ("bridge", "host")
             ]
-            self._predefined = tuple(n for n in found if n is not None)
-        return self._predefined
+            self._predefined = tuple(found)
+        return tuple(n for n in self._predefined if n is not None)
 
     async def configs(self) -> Sequence[Json]:
         return await self._objects("configs")
@@ -222,8 +225,12 @@ class DockerSwarm:
 
     def events(self) -> AsyncGenerator[str, None]:
         # From now on, though the connection is only made at the first step: nothing falls between
-        since = f"{self._clock.now().timestamp():.6f}"
-        return events.listen(self._engine, since, lambda service: self._stack_of.get(service))
+        return events.listen(
+            self._engine,
+            lambda: self._clock.now().timestamp(),
+            lambda service: self._stack_of.get(service),
+            since=self._clock.now().timestamp(),
+        )
 
 
 def _noun(kind: str) -> str:

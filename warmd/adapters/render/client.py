@@ -2,11 +2,13 @@
 
 The client runs in the release's tree with exactly the environment that it is given: no ``PATH``, no
 ``HOME``, so that what it makes of ``${HOME}`` does not depend on the machine. Where it reads its own
-settings from is said with flags instead.
+settings from is said with flags instead. It can read the release's tree and, where the kernel can confine
+it, nothing else of the machine.
 """
 
 from __future__ import annotations
 
+import base64
 import re
 import shutil
 from collections.abc import Mapping, Sequence
@@ -18,12 +20,15 @@ from tempfile import NamedTemporaryFile
 import anyio
 
 from warmd.adapters import process
-from warmd.adapters.render import variables
+from warmd.adapters.render import confine, variables
 from warmd.adapters.render.recorder import Post, recording
 from warmd.errors import DockerUnreachable, Refused
 
 #: Seconds for one run of the client; it takes about 0.2.
 DEADLINE = 60.0
+
+#: Most bytes of one compose file. The biggest ones in use have a tenth of it.
+MAX_FILE = 1024 * 1024
 
 #: What docker's client itself reads from its environment: it would not render what the files say.
 _CLIENTS_OWN = re.compile(
@@ -47,6 +52,8 @@ class _Job:
     stack: str
     tree: Path
     env: Mapping[str, str]
+    readable: tuple[Path, ...]
+    confined: bool
 
     async def run(self, files: Sequence[str], env: Mapping[str, str]) -> tuple[process.Completed, Recorded]:
         async with anyio.TemporaryDirectory(prefix="warmd-") as name:
@@ -68,15 +75,25 @@ class _Job:
         named = [word for file in files for word in ("--compose-file", file)]
         argv = [self.client, "--config", str(folder), "--host", address, "stack", "deploy"]
         argv += ["--resolve-image", "never", *more, *named, self.stack]
+        if self.confined:
+            argv = confine.command(argv, [str(path) for path in (self.tree, folder, *self.readable)])
         return await process.run(argv, env=env, cwd=self.tree, deadline=DEADLINE, name="docker stack deploy")
 
 
 async def record(
-    docker_host: str, client: str, stack: str, files: Sequence[str], tree: Path, env: Mapping[str, str]
+    docker_host: str,
+    client: str,
+    stack: str,
+    files: Sequence[str],
+    tree: Path,
+    env: Mapping[str, str],
+    *,
+    readable: tuple[Path, ...] = (),
 ) -> Recorded:
     """What ``docker stack deploy`` would create for ``files`` (relative to ``tree``) in an empty stack.
 
-    ``env`` is all that the files can refer to. Raises Refused (a file is missing or does not parse, a
+    ``env`` is all that the files can refer to; ``readable`` are files and folders outside the tree that
+    they may take content from. Raises Refused (a file is missing, does not parse or reaches elsewhere, a
     variable is not set, an external object is missing), with the client's words, and DockerUnreachable.
     """
     if own := sorted(name for name in env if _CLIENTS_OWN.fullmatch(name)):
@@ -84,19 +101,63 @@ async def record(
             f"{', '.join(own)} in the environment of stack {stack} is read by docker's client itself",
             hint="take it out of env and env_file",
         )
+    path = _find(client)
+    confined = confine.available()
+    job = _Job(docker_host, path, stack, tree, env, readable, confined)
+    texts = await anyio.to_thread.run_sync(_read, tree, tuple(files))
+    if not confined:
+        _refuse_env_files(texts)
+    if candidates := variables.unset(texts.values(), env):
+        await _refuse_unset(job, texts, candidates)
+    done, recorded = await job.run(files, env)
+    if done.code != 0:
+        reason = _reason(done)
+        hint = _OUTSIDE if "permission denied" in reason and "open /" in reason else ""
+        raise Refused(f"{', '.join(files)}: {reason}", hint=hint)
+    if not confined:
+        await anyio.to_thread.run_sync(_refuse_strange_content, recorded, files, (tree, *readable))
+    return recorded
+
+
+#: What may have been meant where the client was not allowed to read something.
+_OUTSIDE = "a compose file may only take files of its release, and what deploy.allow.files lists"
+
+
+def _refuse_env_files(texts: Mapping[str, str]) -> None:
+    """Without Landlock nothing keeps an ``env_file`` inside; an escape could hide the word."""
+    for file, text in texts.items():
+        if "env_file" in text or re.search(r"\\[xuU]", text):
+            raise Refused(
+                f"{file}: env_file could name any file here, and this kernel has no Landlock to stop it",
+                hint="use a kernel with Landlock (Linux 5.13), or write the variables into the compose file",
+            )
+
+
+def _refuse_strange_content(recorded: Recorded, files: Sequence[str], roots: Sequence[Path]) -> None:
+    """Without Landlock: what a config or secret holds must be a file that it may be from."""
+    wanted = {
+        base64.b64decode(post.body["Data"]): f"{post.kind[:-1]} {post.body['Name']}"
+        for post in recorded.posts
+        if post.kind in ("configs", "secrets") and post.body.get("Data")
+    }
+    sizes = {len(content) for content in wanted}
+    for root in roots if wanted else ():
+        for path in [root] if root.is_file() else root.rglob("*"):
+            inside = path.resolve().is_relative_to(root.resolve())
+            if inside and path.is_file() and path.stat().st_size in sizes:
+                wanted.pop(path.read_bytes(), None)
+    if wanted:
+        named = ", ".join(sorted(wanted.values()))
+        raise Refused(f"{', '.join(files)}: the content of {named} is no file of the release", hint=_OUTSIDE)
+
+
+def _find(client: str) -> str:
     path = shutil.which(client)
     if path is None:
         raise Refused(
             f"docker's client {client!r} was not found", hint="install docker's command line client"
         )
-    job = _Job(docker_host, path, stack, tree, env)
-    texts = await anyio.to_thread.run_sync(_read, tree, tuple(files))
-    if candidates := variables.unset(texts.values(), env):
-        await _refuse_unset(job, texts, candidates)
-    done, recorded = await job.run(files, env)
-    if done.code != 0:
-        raise Refused(f"{', '.join(files)}: {_reason(done)}")
-    return recorded
+    return str(Path(path).absolute())
 
 
 def _read(tree: Path, files: tuple[str, ...]) -> dict[str, str]:
@@ -107,6 +168,8 @@ def _read(tree: Path, files: tuple[str, ...]) -> dict[str, str]:
         if not path.is_relative_to(root):
             raise Refused(f"{file} leads out of the release's tree")
         try:
+            if path.stat().st_size > MAX_FILE:
+                raise Refused(f"{file} has {path.stat().st_size:,} bytes, more than {MAX_FILE:,}")
             texts[file] = path.read_text(encoding="utf-8")
         except FileNotFoundError:
             raise Refused(f"{file} is not in this release", hint="correct deploy.files") from None

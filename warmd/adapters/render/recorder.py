@@ -24,7 +24,7 @@ from warmd.errors import ConfigError
 _CHUNK = 64 * 1024
 
 #: Seconds for one answer of the real daemon.
-_DEADLINE = 20.0
+DEADLINE = 20.0
 
 #: Headers that are about one connection and not about the answer.
 _HOP = {b"connection", b"keep-alive", b"transfer-encoding", b"content-length", b"upgrade"}
@@ -52,6 +52,7 @@ class Recorder:
         self._host = docker_host
         self.posts: list[Post] = []
         self.daemon: str | None = None
+        self._silent = False
 
     async def serve(self, client: ByteStream) -> None:
         """One connection of the client, request after request."""
@@ -101,19 +102,24 @@ class Recorder:
         return _said(404, f"{found[1][:-1]} {found[2]} not found") if found else None
 
     async def _forward(self, method: str, target: str, path: str) -> _Answer:
+        if self._silent:  # the client asks for one thing after another, and each would wait as long
+            return _said(502, f"the Docker daemon does not answer: {self.daemon}")
         try:
-            with anyio.fail_after(_DEADLINE):
+            with anyio.fail_after(DEADLINE):
                 answer = await self._ask_daemon(method, target)
         except TimeoutError:
-            self.daemon = f"no answer within {_DEADLINE:.0f} s"
+            self.daemon, self._silent = f"no answer within {DEADLINE:g} s", True
         except (OSError, h11.RemoteProtocolError, anyio.BrokenResourceError, anyio.EndOfStream) as error:
             self.daemon = str(error) or type(error).__name__
         else:
             if answer.status >= 500:
                 self.daemon = answer.body.decode(errors="replace").strip()
-            if path in ("/secrets", "/configs") and answer.status == 200:
-                return _Answer(200, self._with_recorded(path.strip("/"), answer.body))
-            return answer
+            try:
+                if path in ("/secrets", "/configs") and answer.status == 200:
+                    return _Answer(200, self._with_recorded(path.strip("/"), answer.body))
+                return answer
+            except (ValueError, LookupError, TypeError) as error:
+                self.daemon = f"what it says is no Engine API ({type(error).__name__}: {error})"
         return _said(502, f"the Docker daemon does not answer: {self.daemon}")
 
     def _with_recorded(self, kind: str, listed: bytes) -> bytes:

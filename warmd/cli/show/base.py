@@ -15,6 +15,8 @@ from rich.console import Console
 from rich.text import Text
 
 from warmd.core import durations
+from warmd.core.text import escaped
+from warmd.core.text import plain as fit_to_see
 
 Answer = dict[str, Any]
 
@@ -62,13 +64,14 @@ def _console(file: TextIO) -> Console:
 
 
 def as_json(answer: object) -> None:
-    """Print for programs."""
-    sys.stdout.write(json.dumps(answer, indent=2, ensure_ascii=False) + "\n")
+    """Print for programs, and for terminals that they pass it on to."""
+    sys.stdout.write(escaped(json.dumps(answer, indent=2, ensure_ascii=False)) + "\n")
 
 
 def plain(text: object) -> str:
-    """Text that can't move the cursor or turn around what stands beside it; lines stay lines."""
-    return "".join(c if c.isprintable() or c in "\n\u00a0" else "\ufffd" for c in str(text))
+    """Text that can't move the cursor, turn around what stands beside it, or begin a line of its own: a
+    line of a table or a command to type is only ever ours. Whoever shows several lines splits them."""
+    return fit_to_see(text).replace("\n", " ")
 
 
 def word(text: str | None, style: str = "") -> Text:

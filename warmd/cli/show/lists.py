@@ -23,7 +23,7 @@ def alerts(
         tell(to, word(body["severity"]), "  ", word(body["summary"], "bold"))
         tell(to, Text(f"since {since(body['opened_at'], now)}", style="dim"), indent=4)
         for text in _details(body):
-            tell(to, text, indent=4)
+            tell(to, "| ", text, indent=4, hang=2)  # a line of it must not look like a command
         for note in body.get("notes") or ():
             tell(to, "read ", word(note["path"], "bold"), indent=4)
             for text in (note["text"] or "(not text, or too big)").splitlines() if texts else ():

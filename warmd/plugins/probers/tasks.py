@@ -13,7 +13,7 @@ from warmd.plugins.base import Context, Settings
 from warmd.ports import Swarm
 
 #: Seconds for all of Docker's answers together.
-_TIMEOUT = 30.0
+TIMEOUT = 30.0
 
 
 class Config(Settings):
@@ -42,7 +42,7 @@ class TasksProber:
     async def probe(self) -> Probe:
         """One look, listed now. Inconclusive where Docker does not answer."""
         try:
-            with anyio.move_on_after(_TIMEOUT):
+            with anyio.move_on_after(TIMEOUT):
                 # In this order: a container that is listed later can't be missing for having started later.
                 seen = await self._swarm.stack(self._stack)
                 node = await self._swarm.node()
@@ -50,4 +50,4 @@ class TasksProber:
                 return judge(seen, containers, node=node)
         except WarmdError as error:
             return Probe(Health.INCONCLUSIVE, f"the tasks can't be looked at: {error.message}")
-        return Probe(Health.INCONCLUSIVE, f"Docker did not answer within {_TIMEOUT:g} s")
+        return Probe(Health.INCONCLUSIVE, f"Docker did not answer within {TIMEOUT:g} s")

@@ -19,13 +19,15 @@ from pydantic import Field
 
 from warmd.adapters.archive.capture import capture
 from warmd.adapters.archive.children import Check, Stopped, checker
-from warmd.adapters.archive.manifest import load_bundle, snapshot_path
+from warmd.adapters.archive.durable import is_full
+from warmd.adapters.archive.manifest import load, load_bundle, snapshot_path
+from warmd.adapters.archive.moved import moved
 from warmd.adapters.archive.restore import restore
 from warmd.adapters.archive.retention import list_snapshots, prune
-from warmd.adapters.archive.room import make_room, measure
+from warmd.adapters.archive.room import make_room, measure, why_not_kind
 from warmd.adapters.archive.seal import seal
 from warmd.core.model import Json, SnapshotHandle, SnapshotInfo
-from warmd.errors import SnapshotError
+from warmd.errors import NotFound, SnapshotError
 from warmd.plugins.base import Context, Settings
 from warmd.ports import CaptureRequest, Snapshotter, Volume
 
@@ -86,10 +88,25 @@ class ArchiveSnapshotter:
         id_ = await self._own(handle)
         return await _in_thread(lambda check: seal(self._context.folder, id_, check=check))
 
-    async def restore(self, handle: SnapshotHandle, *, run: str) -> None:
+    async def restore(self, handle: SnapshotHandle, *, run: str, volumes: Sequence[Volume]) -> None:
         id_ = await self._own(handle)
-        folder, at = self._context.folder, self._context.clock.now()
-        await _in_thread(lambda check: restore(folder, id_, run=run, at=at, check=check))
+        folder, at, room = self._context.folder, self._context.clock.now(), self._context.room
+
+        def put_back(check: Check) -> None:
+            if room is not None and is_full(folder):  # its record is small, but has to find a place
+                room.give_back()
+
+            def places() -> dict[str, Path]:
+                # Asked only where it begins: halfway through, a volume's folder may be missing.
+                return _places(snapshot_path(folder, id_), volumes)
+
+            restore(folder, id_, run=run, at=at, check=check, mountpoints=places)
+
+        await _in_thread(put_back)
+
+    async def moved(self, handle: SnapshotHandle, *, volumes: Sequence[Volume]) -> str:
+        path = snapshot_path(self._context.folder, await self._own(handle))
+        return await _in_thread(lambda check: moved(path, _places(path, volumes), check=check))
 
     async def snapshots(self) -> Sequence[SnapshotInfo]:
         found = await _in_thread(lambda _: list_snapshots(self._context.folder))
@@ -110,6 +127,24 @@ class ArchiveSnapshotter:
 
 def build(config: Config, context: Context) -> Snapshotter:
     return ArchiveSnapshotter(config, context)
+
+
+def _places(snapshot: Path, volumes: Sequence[Volume]) -> dict[str, Path]:
+    """Where the data of a snapshot goes: not where its manifest says that it lay once, but where the
+    engine says that the volumes are. Raises SnapshotError where one isn't there or can't take it."""
+    try:
+        wanted = {part.volume for part in load(snapshot)[0].volumes}
+    except (NotFound, SnapshotError):
+        return {}  # a restore that was unpacked before goes on by its record; another one says what is wrong
+    there = [volume for volume in volumes if volume.name in wanted]
+    if missing := sorted(wanted - {volume.name for volume in there}):
+        raise SnapshotError(
+            f"volume {', '.join(missing)} is not there", hint=f"docker volume create {missing[0]}"
+        )
+    for volume in there:  # its folder may be missing: a restore that was ended moves it away for a moment
+        if reason := why_not_kind(volume):
+            raise SnapshotError(f"volume {volume.name} can't take its data back: {reason}")
+    return {volume.name: Path(volume.mountpoint) for volume in there}
 
 
 async def _in_thread(work: Callable[[Check], T]) -> T:

@@ -42,8 +42,11 @@ class NoSnapshotter:
         now = self._context.clock.now()
         return SnapshotInfo(handle, now, None, handle.id, (), 0, 0, 0, sealed=True)
 
-    async def restore(self, handle: SnapshotHandle, *, run: str) -> None:
+    async def restore(self, handle: SnapshotHandle, *, run: str, volumes: Sequence[Volume]) -> None:
         pass
+
+    async def moved(self, handle: SnapshotHandle, *, volumes: Sequence[Volume]) -> str:
+        return ""
 
     async def snapshots(self) -> Sequence[SnapshotInfo]:
         return ()
