@@ -1,0 +1,113 @@
+"""What the model test found, told shortly and kept: each of these went wrong once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.model import App
+from tests.stateful.process import Settings
+from tests.stateful.world import Meanwhile, World
+
+FIRST, SECOND = "1.0.0+5.0.0", "1.1.0+5.1.0"
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    """``FIRST`` runs, and warmd has seen to it."""
+    world = World(tmp_path, Settings())
+    world.publish(FIRST, App("5.0.0"))
+    world.boot()
+    world.pass_time(120.0)
+    assert world.healthy()
+    world.truth.may_be_empty = False
+    yield world
+    world.close()
+
+
+@pytest.mark.parametrize("verb", ["snapshot", "deploy"])
+def test_nothing_starts_on_a_volume_that_is_gone(world: World, verb: str) -> None:
+    world.remove_stack()
+    world.pass_time(10.0)
+    world.remove_volume()
+    answer = world.ask(verb)
+    assert answer["run"]["state"] == "failed-unchanged"
+    assert "app_data is gone" in answer["run"]["detail"]
+    world.pass_time(300.0)
+    assert world.running() == []
+    assert not world.truth.violations
+
+
+def test_a_repair_proves_its_volumes_again_before_it_starts_anything(world: World) -> None:
+    world.remove_stack()
+    world.meanwhile.append(Meanwhile(1, world.remove_volume, "journal.appended run.state deploying"))
+    world.pass_time(3 * 3600.0)
+    assert world.running() == []
+    assert ("stuck", FIRST) in world.open_alerts()
+    assert not world.truth.violations
+
+
+def test_a_look_that_was_asked_for_before_a_persons_run_does_not_judge_by_what_was_listed_then(
+    world: World,
+) -> None:
+    world.publish(SECOND, App("5.1.0"))
+    process = world.process
+    assert process is not None
+    asked = world.clock.monotonic()
+    world.deaf = True  # events would have it listed anew
+
+    async def deploy_and_look() -> None:
+        await process.ask("deploy", version=SECOND)
+        await process.reconciler.look(not_before=asked)
+
+    world.do(deploy_and_look)
+    assert "moved" not in [record.type for record in world.disk.records["app"]]
+    assert world.history.data_of == SECOND
+
+
+def by_hand(world: World) -> None:
+    """``docker service update --image``: a version that nobody decided on migrates the data."""
+    world.publish("2.0.0+6.0.0", App("6.0.0"))
+    image = list(world.images)[-1]
+    world.edit(lambda spec: spec["TaskTemplate"]["ContainerSpec"].update(Image=image))
+    world.pass_time(60.0)
+    assert [c.version for c in world.running()] == ["6.0.0"]
+
+
+def goes(world: World, how: str) -> None:
+    if how == "stack rm":
+        world.remove_stack()
+    else:
+        world.edit(lambda spec: spec["Mode"]["Replicated"].update(Replicas=0))
+
+
+@pytest.mark.parametrize("how", ["stack rm", "scale 0"])
+def test_last_good_is_not_started_on_data_that_somebody_elses_image_worked_on(world: World, how: str) -> None:
+    by_hand(world)
+    goes(world, how)
+    world.pass_time(3 * 3600.0)
+    assert world.running() == []
+    assert ("drift", "") in world.open_alerts()
+    for verb in ("deploy", "snapshot"):
+        assert "worked on its data" in str(world.ask(verb))
+    assert not world.truth.violations
+
+
+@pytest.mark.parametrize("verb", ["deploy", "snapshot"])
+def test_nor_by_a_persons_deploy_or_snapshot_while_it_runs(world: World, verb: str) -> None:
+    by_hand(world)
+    assert "worked on its data" in str(world.ask(verb))
+    world.pass_time(60.0)
+    assert [c.version for c in world.running()] == ["6.0.0"]
+    assert not world.truth.violations
+
+
+def test_what_somebody_put_there_may_be_adopted_under_its_version(world: World) -> None:
+    by_hand(world)
+    assert world.ask("adopt", version="2.0.0+6.0.0") == {"adopted": "2.0.0+6.0.0"}
+    goes(world, "stack rm")
+    world.pass_time(3 * 3600.0)
+    assert [c.version for c in world.running()] == ["6.0.0"]
+    assert not world.truth.violations
