@@ -9,7 +9,11 @@ import pytest
 
 from tests.model import App
 from tests.stateful.process import Settings
+from tests.stateful.stack import STACK
 from tests.stateful.world import Meanwhile, World
+from warmd.core.machine import State
+from warmd.core.model import LABEL_STACK
+from warmd.errors import Refused
 
 FIRST, SECOND = "1.0.0+5.0.0", "1.1.0+5.1.0"
 
@@ -111,3 +115,85 @@ def test_what_somebody_put_there_may_be_adopted_under_its_version(world: World) 
     world.pass_time(3 * 3600.0)
     assert [c.version for c in world.running()] == ["6.0.0"]
     assert not world.truth.violations
+
+
+def test_what_carries_no_label_is_not_adopted_as_last_good_once_another_version_has_had_the_data(
+    world: World,
+) -> None:
+    world.publish(SECOND, App("5.1.0"))
+    goes(world, "stack rm")
+    world.pass_time(10.0)
+    world.deploy_by_hand(SECOND)
+    world.pass_time(60.0)
+    world.edit(lambda spec: spec.update(Labels={LABEL_STACK: STACK}))
+    world.pass_time(60.0)
+    assert [c.version for c in world.running()] == ["5.1.0"]
+
+    answer = world.ask("adopt")
+    assert isinstance(answer, Refused)
+    assert "no label says which version" in answer.message
+    assert answer.hint.startswith("warmd adopt app --version")
+    assert world.ask("adopt", version=SECOND) == {"adopted": SECOND}
+
+    goes(world, "stack rm")
+    world.pass_time(3 * 3600.0)
+    assert [c.version for c in world.running()] == ["5.1.0"]
+    assert not world.truth.violations
+
+
+def test_an_image_put_there_by_hand_is_not_adopted_under_the_label_that_it_left_as_it_was(
+    world: World,
+) -> None:
+    by_hand(world)
+    answer = world.ask("adopt")
+    assert isinstance(answer, Refused)
+    assert "and no label says which version that is" in answer.message
+    assert world.ask("adopt", version="2.0.0+6.0.0") == {"adopted": "2.0.0+6.0.0"}
+
+    world.publish("1.2.0+5.2.0", App("5.2.0"))
+    world.pass_time(3 * 3600.0)
+    assert [c.version for c in world.running()] == ["6.0.0"]
+    assert not world.truth.violations
+
+
+@pytest.mark.parametrize("once", ["planned", "state pulling", "state checking"])
+def test_a_change_made_after_an_upgrade_was_decided_on_is_kept_and_the_upgrade_refused(
+    world: World, once: str
+) -> None:
+    def somebody_sets_a_variable() -> None:
+        world.edit(lambda spec: spec["TaskTemplate"]["ContainerSpec"].update(Env=["DEBUG=1"]))
+
+    world.meanwhile.append(Meanwhile(1, somebody_sets_a_variable, f"journal.appended run.{once}"))
+    world.publish(SECOND, App("5.1.0"))
+    world.pass_time(3 * 3600.0)
+    (run,) = (run for run in world.history.runs if run.plan.to_version == SECOND)
+    assert run.state is State.FAILED_UNCHANGED
+    assert "it was changed since it was judged" in run.detail
+    assert [c.version for c in world.running()] == ["5.0.0"]
+    (service,) = world.model.store.services.values()
+    assert service.spec["TaskTemplate"]["ContainerSpec"]["Env"] == ["DEBUG=1"]
+    assert ("held-config-drift", "") in world.open_alerts()
+    assert not world.truth.violations
+
+
+@pytest.mark.parametrize("since", ["the same process", "restarted"])
+def test_the_end_of_an_alert_of_warmd_as_a_whole_is_told_once_the_spool_has_room_again(
+    world: World, since: str
+) -> None:
+    world.restart_docker(4 * 3600.0, kill=True)
+    world.pass_time(3 * 3600.0)
+    (of_docker,) = world.open_alerts()
+    assert of_docker == ("docker-unreachable", "")
+
+    world.machine.spool_full = True
+    world.pass_time(3 * 3600.0)
+    assert world.healthy()
+    assert of_docker in world.open_alerts(), "its end could not be written"
+
+    world.machine.spool_full = False
+    if since == "restarted":
+        world.stop_process()
+        world.boot()
+    world.pass_time(3 * 3600.0)
+    assert world.open_alerts() == {}
+    assert [body["state"] for body in world.alerts()] == ["open", "resolved"]

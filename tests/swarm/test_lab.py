@@ -142,7 +142,8 @@ else:
 
 def leavings(ident: str) -> list[str]:
     name = f"wl-{ident}"
-    found = [str(p) for p in Path("/sys/fs/cgroup").glob(f"**/{name}")]
+    # Walked, for other labs' groups come and go meanwhile.
+    found = [folder for folder, _, _ in os.walk("/sys/fs/cgroup") if Path(folder).name == name]
     found += [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if name in line]
     places = [host.NETNS / name, Path("/sys/class/net") / name, Path("/run/warmd-lab") / f"{ident}.json"]
     found += [str(p) for p in places if p.exists()]

@@ -211,7 +211,10 @@ def test_a_snapshot_is_enough_where_everything_else_is_lost(world: World) -> Non
     world.warmd("snapshot", "app", "--yes")
     (snapshot,) = world.warmd("snapshots", "app", "--json").json
 
-    journal(world).rename(world.folder / "lost-journal")
+    lost = world.folder / "lost"
+    lost.mkdir()
+    for file in journal(world).parent.glob("journal*"):
+        file.rename(lost / file.name)
     world.lab.remove_stack(world.stack, volumes=True)
     restored = world.warmd("restore", "app", snapshot["id"], "--yes", "--json").json["run"]
     assert (restored["state"], restored["to_version"]) == ("rolled-back", OLD)

@@ -111,7 +111,7 @@ class Operations:
                 )
             parsed = Version.parse(version) if version else _adoptable(view)
             if parsed is None:
-                what = f'"{version}" is not a version' if version else "no label says which version runs"
+                what = f'"{version}" is not a version' if version else _unknown(view)
                 raise Refused(f"{self._name}: {what}", hint=f"warmd adopt {self._name} --version 1.2.3+4.5")
             await self._r.take_over(replace(view, running=parsed), how=h.ADOPTED, uid=uid)
             return parsed.text
@@ -378,10 +378,16 @@ def _current(view: View) -> Version | None:
 
 
 def _adoptable(view: View) -> Version | None:
-    """What runs by its labels; without them last good's version, unless another has had the data since."""
-    current = _current(view)
-    known = view.running is not None or gate.others_data(view.history) is None
-    return current if known else None
+    """What runs by its labels; without them last good's version, unless another has had the data since. A
+    label says nothing of an image that somebody put there: ``docker service update`` leaves it as it was."""
+    labelled = view.running is not None or gate.others_data(view.history) is None
+    return _current(view) if labelled and view.strange is None else None
+
+
+def _unknown(view: View) -> str:
+    if view.strange is not None:
+        return f"somebody put {view.strange} there, and no label says which version that is"
+    return "no label says which version runs"
 
 
 def outcome_code(run: Run | None) -> int:
