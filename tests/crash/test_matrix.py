@@ -58,9 +58,8 @@ def crash(*options: str) -> subprocess.CompletedProcess[str]:
 
 def test_killed_anywhere_in_an_upgrade_or_a_rollback_it_comes_to_a_right_end() -> None:
     only = [word for scenario in WAYS for word in ("--scenario", scenario)]
-    done = crash(
-        "--size", "quick", "--jobs", "4", *only
-    )  # half of it is waiting for a bad version's deadline
+    # Half of it is waiting for a bad version's deadline: more at a time than there are cores.
+    done = crash("--size", "quick", "--jobs", "4", *only)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "violations 0" in done.stdout.splitlines()[-1]
 

@@ -252,7 +252,7 @@ def story(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]
         world.write_note("precious")
         # So that copying it takes a while.
         (world.volume / "big").write_bytes(secrets.token_bytes(60 * MIB))
-        with disk(story.snapshots.path, size="200m", files=400):
+        with disk(story.snapshots.path, size="400m", files=400):  # keep = 3, and one more
             yield story
         lab.remove_stack(stack)
 
