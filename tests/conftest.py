@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import inspect
 import io
+import logging
 import secrets
 from collections.abc import AsyncIterator, Iterator
 
 import coverage
 import pytest
+import structlog
 
 from tests import tiers
 from tests.lab import Lab
@@ -34,6 +36,18 @@ async def no_leaked_task() -> AsyncIterator[None]:
         task.cancel()
     if left:
         pytest.fail(f"left running: {', '.join(sorted(task.get_name() for task in left))}", pytrace=False)
+
+
+@pytest.fixture
+def logging_as_before() -> Iterator[None]:
+    """Logging is the process's: other tests get theirs back."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    logging.captureWarnings(False)
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")

@@ -5,15 +5,13 @@ from __future__ import annotations
 import ast
 import io
 import json
-import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
-import structlog
 
 import warmd.cli.verbs
 from tests.hostile.text import HOSTILE, posing, steering
@@ -159,18 +157,7 @@ def test_what_is_wrong_with_the_configuration_keeps_its_lines(
     assert steering(said) == set()
 
 
-@pytest.fixture
-def _logging_as_before() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    logging.captureWarnings(False)
-    structlog.reset_defaults()
-
-
-@pytest.mark.usefixtures("_logging_as_before")
+@pytest.mark.usefixtures("logging_as_before")
 @pytest.mark.parametrize("as_json", [True, False], ids=["json", "for people"])
 def test_a_log_line_stays_one_line_and_steers_nothing(as_json: bool) -> None:
     out = io.StringIO()
@@ -181,7 +168,7 @@ def test_a_log_line_stays_one_line_and_steers_nothing(as_json: bool) -> None:
     assert (steering(said), posing(said), said.count("\n")) == (set(), [], 1)
 
 
-@pytest.mark.usefixtures("_logging_as_before")
+@pytest.mark.usefixtures("logging_as_before")
 @pytest.mark.parametrize("as_json", [True, False], ids=["json", "for people"])
 def test_nor_does_an_exception_in_the_log(as_json: bool) -> None:
     out = io.StringIO()

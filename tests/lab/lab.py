@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import os
 import secrets
 import shutil
@@ -21,6 +20,7 @@ import httpx
 
 from tests.lab import host, registry, warmapp
 from tests.lab.note import LabError, Note, alone, notes, sweep_orphans
+from tests.lab.stacks import Stacks
 
 # Sockets live in the folder and their paths must stay under 108 bytes; /tmp may be in memory.
 _HOME = Path(os.environ.get("WARMD_LAB_HOME", "/var/tmp"))
@@ -28,7 +28,7 @@ _REGISTRY_PORT = 5000
 _BUSYBOX = Path("/bin/busybox")
 
 
-class Lab:
+class Lab(Stacks):
     """A started lab. Use as a context manager, or call ``stop``.
 
     docker_host   the engine's socket as ``unix://…``
@@ -314,30 +314,6 @@ class Lab:
         check = ["wget", "-q", "-O", "-", "http://127.0.0.1/health"] if healthcheck else None
         return self.image(repo, tag, files, ["/app/start"], healthcheck=check)
 
-    def deploy(self, stack: str, compose: str) -> None:
-        """``docker stack deploy`` of a compose text, without waiting."""
-        self.docker("stack", "deploy", "--compose-file", "-", stack, stdin=compose.encode())
-
-    def containers(self, stack: str) -> list[dict[str, Any]]:
-        return self._listed("/containers/json", stack, all="true")
-
-    def tasks(self, stack: str) -> list[dict[str, Any]]:
-        return self._listed("/tasks", stack)
-
-    def volumes(self, stack: str) -> list[str]:
-        """Names of the stack's volumes, by label or by name."""
-        found = self.api.get("/volumes").raise_for_status().json()["Volumes"] or []
-        return [
-            v["Name"]
-            for v in found
-            if (v.get("Labels") or {}).get(_STACK) == stack or v["Name"].startswith(f"{stack}_")
-        ]
-
-    def _listed(self, path: str, stack: str, **params: str) -> list[dict[str, Any]]:
-        query = {**params, "filters": json.dumps({"label": [f"{_STACK}={stack}"]})}
-        found: list[dict[str, Any]] = self.api.get(path, params=query).raise_for_status().json() or []
-        return found
-
     def remove_stack(self, name: str, *, volumes: bool = True) -> None:
         """Remove a stack and wait until its containers, networks and (unless told) volumes are gone."""
         for path in ("services", "configs", "secrets"):
@@ -378,7 +354,6 @@ def _static(program: Path) -> bool:
     return program.exists() and b"/ld-linux" not in program.read_bytes()[:4096]
 
 
-_STACK = "com.docker.stack.namespace"
 _TOOLS = ("dockerd", "containerd", "docker", "docker-registry", "ip", "iptables", "nsenter")
 # A user's PATH may lack the sbin folders.
 _PATH = f"{os.environ.get('PATH', '')}:/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import socket
 import subprocess
@@ -16,14 +15,13 @@ from typing import Any, Literal, Self
 import httpx
 
 from tests.lab import LabError
+from tests.lab.stacks import Stacks
 from tests.model.apps import App
 from tests.model.process import ModelProcess
 from tests.model.timing import Timing
 
-_STACK = "com.docker.stack.namespace"
 
-
-class ModelLab(ModelProcess):
+class ModelLab(Stacks, ModelProcess):
     """As ``Lab``, method by method; published ports answer at ``host``. Beside that, a ``ModelProcess``."""
 
     host = "127.0.0.1"
@@ -121,30 +119,6 @@ class ModelLab(ModelProcess):
             settings |= {"behaviour": bad, "after": delay}
         self.publish(reference, App(version or tag, **{**settings, **app}))
         return reference
-
-    def deploy(self, stack: str, compose: str) -> None:
-        """``docker stack deploy`` of a compose text, without waiting."""
-        self.docker("stack", "deploy", "--compose-file", "-", stack, stdin=compose.encode())
-
-    def containers(self, stack: str) -> list[dict[str, Any]]:
-        return self._listed("/containers/json", stack, all="true")
-
-    def tasks(self, stack: str) -> list[dict[str, Any]]:
-        return self._listed("/tasks", stack)
-
-    def volumes(self, stack: str) -> list[str]:
-        """Names of the stack's volumes, by label or by name."""
-        found = self.api.get("/volumes").raise_for_status().json()["Volumes"] or []
-        return [
-            v["Name"]
-            for v in found
-            if (v.get("Labels") or {}).get(_STACK) == stack or v["Name"].startswith(f"{stack}_")
-        ]
-
-    def _listed(self, path: str, stack: str, **params: str) -> list[dict[str, Any]]:
-        query = {**params, "filters": json.dumps({"label": [f"{_STACK}={stack}"]})}
-        found: list[dict[str, Any]] = self.api.get(path, params=query).raise_for_status().json() or []
-        return found
 
     def remove_stack(self, name: str, *, volumes: bool = True) -> None:
         """Remove a stack and wait until its containers, networks and (unless told) volumes are gone."""

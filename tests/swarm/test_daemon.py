@@ -16,31 +16,11 @@ from typing import Any
 
 import pytest
 
-from tests.lab import Lab
 from tests.swarm.world import WARMD, World
 from tests.upstream import silent
 
 #: Somebody who is neither root nor warmd.
 NOBODY = 65534
-
-
-@pytest.fixture
-def world(lab: Lab, tmp_path: Path, stack_name: str) -> World:
-    return World(lab, tmp_path, stack_name)
-
-
-@pytest.fixture
-def another(lab: Lab, stack_name: str) -> Iterator[Callable[[], str]]:
-    """Names of more stacks; what is deployed under them goes afterwards."""
-    names: list[str] = []
-
-    def name() -> str:
-        names.append(f"{stack_name}{chr(ord('b') + len(names))}")
-        return names[-1]
-
-    yield name
-    for each in names:
-        lab.remove_stack(each)
 
 
 @pytest.fixture

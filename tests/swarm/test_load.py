@@ -5,14 +5,10 @@ from __future__ import annotations
 import signal
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime
 from http.server import BaseHTTPRequestHandler
-from pathlib import Path
 
-import pytest
-
-from tests.lab import Lab
 from tests.plugins.web import serve as serve_pages
 from tests.swarm.world import World
 from tests.upstream import Served, serve
@@ -21,25 +17,6 @@ from tests.upstream import Served, serve
 ROUNDS = 7
 #: How many times somebody presses the bell in the middle of an upgrade.
 RINGS = 200
-
-
-@pytest.fixture
-def world(lab: Lab, tmp_path: Path, stack_name: str) -> World:
-    return World(lab, tmp_path, stack_name)
-
-
-@pytest.fixture
-def another(lab: Lab, stack_name: str) -> Iterator[Callable[[], str]]:
-    """Names of more stacks; what is deployed under them goes afterwards."""
-    names: list[str] = []
-
-    def name() -> str:
-        names.append(f"{stack_name}{chr(ord('b') + len(names))}")
-        return names[-1]
-
-    yield name
-    for each in names:
-        lab.remove_stack(each)
 
 
 def test_two_hundred_signals_in_an_upgrade_are_one_look_after_it(world: World) -> None:

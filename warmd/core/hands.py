@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from warmd.core import live, normal, specs
-from warmd.core.machine import ENDS, UNTOUCHED, State
+from warmd.core.machine import ENDS, UNTOUCHED, WATCHING, State
 from warmd.core.model import LABEL_RUN, Bundle, Json, ServiceSeen, StackSeen
 from warmd.core.runs import Kind, Run
 from warmd.core.specdiff import diff
@@ -20,7 +20,6 @@ from warmd.core.specdiff import diff
 HELD = frozenset(State) - UNTOUCHED - ENDS
 #: The stack was proved to be stopped, and nothing is posted yet.
 _STILL = frozenset((State.CAPTURING, State.SEALING, State.RESTORING))
-_WATCHED = frozenset((State.GATING, State.REVIVING, State.REGATING))
 
 
 def suspects(run: Run, seen: StackSeen, *, posted: Mapping[str, Bundle]) -> tuple[str, ...]:
@@ -76,7 +75,7 @@ def _stopped(run: Run) -> bool:
 
 def _stops(run: Run) -> bool:
     """Whether a count of zero may be the run's own doing."""
-    return run.state not in _WATCHED and (run.plan.copy or run.plan.kind in (Kind.RESTORE, Kind.COLD_DEPLOY))
+    return run.state not in WATCHING and (run.plan.copy or run.plan.kind in (Kind.RESTORE, Kind.COLD_DEPLOY))
 
 
 def _digest(mark: str) -> str:

@@ -201,6 +201,8 @@ UNTOUCHED = frozenset((State.PLANNED, State.PULLING, State.CHECKING))
 STOPPED = frozenset((State.STOPPING, State.CAPTURING, State.SEALING))
 #: States that bring the old version back on data that nothing touched.
 REVIVAL = frozenset((State.RESTARTING, State.REVIVING))
+#: States in which the service's health is asked for: only its answer counts.
+WATCHING = frozenset((State.GATING, State.REVIVING, State.REGATING))
 #: States of a rollback. A run that got stuck in one of them may be told to go on.
 ROLLBACK = frozenset((State.HALTING, State.RESTORING, State.REDEPLOYING, State.REGATING))
 

@@ -12,7 +12,7 @@ import structlog
 from warmd.core import history as h
 from warmd.core import live, specs
 from warmd.core.coverage import cover
-from warmd.core.machine import Effect, Event, State
+from warmd.core.machine import WATCHING, Effect, Event, State
 from warmd.core.model import (
     LABEL_OWNER,
     LABEL_RUN,
@@ -78,7 +78,7 @@ class Effects:
 
     async def perform(self, effect: Effect, run: Run) -> Done:
         """Run one effect. Raises what the ports raise, Foreign and Unhealthy."""
-        if run.state not in _WATCH:  # those look in each round
+        if run.state not in WATCHING:  # those look in each round
             await self._hands.look(run)
         done = await self._table[effect](run)
         if run.state in _TAKE_TIME:  # long enough for somebody to come in between
@@ -438,7 +438,6 @@ async def _pinned(shop: Shop, running: Bundle) -> str | None:
     return await bundles.keep(shop, specs.pinned(running, all_images))
 
 
-_WATCH = frozenset((State.GATING, State.REVIVING, State.REGATING))
 #: States that work for a while on what must not run meanwhile.
 _TAKE_TIME = frozenset((State.CAPTURING, State.SEALING, State.RESTORING))
 

@@ -9,7 +9,7 @@ import anyio
 import structlog
 
 from warmd.core import history as h
-from warmd.core.machine import ROLLBACK, STOPPED, UNTOUCHED, Event, State, advance, effect_of
+from warmd.core.machine import ROLLBACK, STOPPED, UNTOUCHED, WATCHING, Event, State, advance, effect_of
 from warmd.core.runs import Cause, Kind, Run, RunPlan, after_failure, too_late
 from warmd.engine.ledger import Ledger
 from warmd.engine.perform import UNINTERRUPTIBLE, Done, Effects
@@ -21,8 +21,6 @@ log = structlog.get_logger("warmd.run")
 
 #: Where a person may still say no: before the deploy, and while the new version is being watched.
 ABORTABLE = UNTOUCHED | STOPPED | {State.DEPLOYING, State.GATING}
-#: Where the service's health is what is asked: only its answer counts.
-WATCHING = frozenset((State.GATING, State.REVIVING, State.REGATING))
 #: Tries of an effect whose failure may pass by itself, once the service was touched; seconds between.
 #: Docker restarting in the middle of an upgrade must not look like a bad release.
 TRIES, WAIT = 8, 5.0
