@@ -41,6 +41,10 @@ def failed(text: str, outcome: State = State.ROLLED_BACK) -> Failure:
     return Failure(text, outcome, "gate: not healthy", "run1", NOW)
 
 
+#: A person had a restore go back from 10.7.2 to 10.7.0.
+WENT_BACK = replace(failed("10.7.2+26.6.1"), above="10.7.0+26.6.1")
+
+
 def good(text: str | None = "10.7.0+26.6.1") -> LastGood:
     return LastGood(v(text) if text else None, "blob", NOW, "committed")
 
@@ -129,6 +133,11 @@ RELEASES = [
     Case("failed-before", ["10.7.1+26.6.1"], "held-failed-before", failures=["10.7.1+26.6.1"]),
     Case("failed-before-but-newer-goes", ["10.7.1+26.6.1", "10.7.2+26.6.1"], "upgrade", "10.7.2+26.6.1", UP,
          failures=["10.7.1+26.6.1"], held=()),
+    Case("went-back-past-it", ["10.7.1+26.6.1", "10.7.2+26.6.1"], "held-failed-before",
+         history={"failures": {"10.7.2+26.6.1": WENT_BACK}},
+         held=(("held-failed-before", "10.7.1+26.6.1"), ("held-failed-before", "10.7.2+26.6.1"))),
+    Case("went-back-past-it-but-newer-goes", ["10.7.1+26.6.1", "10.7.3+26.6.1"], "upgrade", "10.7.3+26.6.1", UP,
+         history={"failures": {"10.7.2+26.6.1": WENT_BACK}}, held=()),
     Case("failed-before-newer-lower-goes", ["10.7.1+26.6.1", "10.7.2+26.6.1"], "upgrade", "10.7.1+26.6.1", UP,
          failures=["10.7.2+26.6.1"], held=(("held-failed-before", "10.7.2+26.6.1"),)),
     Case("tag-moved", [release("10.7.1+26.6.1", moved=True)], "held-tag-moved"),
@@ -264,17 +273,19 @@ FOUND = [
          held=(("drift", None), ("held-config-drift", None))),
     Case("drift-and-changed-while-paused", NEXT, "held-paused", view={**CHANGED, "paused": "paused"},
          history=LONG_DOWN, held=(("drift", None),)),
-    Case("drift-on-data-of-a-newer-version-is-not-repaired", NEXT, "held-unknown-current", view=DOWN,
-         history={**LONG_DOWN, "data_of": "10.8.0+26.7.0"}, held=(("drift", None), ("held-unknown-current", None))),
+    Case("drift-on-data-of-a-newer-version-is-not-repaired", NEXT, "held-data-without-version", view=DOWN,
+         history={**LONG_DOWN, "data_of": "10.8.0+26.7.0"}, held=(("drift", None), ("held-data-without-version", None))),
     Case("drift-on-data-of-another-version-is-drift-first", NEXT, "drift", view=DOWN,
          history={"data_of": "10.8.0+26.7.0"}, held=(("drift", None),)),
-    Case("drift-on-data-of-a-known-version-where-last-good-is-of-none", NEXT, "held-unknown-current", running=None,
+    Case("drift-on-data-of-a-known-version-where-last-good-is-of-none", NEXT, "held-data-without-version", running=None,
          view=DOWN, history={**LONG_DOWN, "data_of": "10.7.0+26.6.1"}),
-    Case("drift-on-data-that-an-unknown-image-worked-on", NEXT, "held-unknown-current", view=DOWN,
+    Case("drift-on-data-that-an-unknown-image-worked-on", NEXT, "held-data-without-version", view=DOWN,
          history={**LONG_DOWN, "data_of": "registry/app:2"}),
+    Case("drift-where-somebody-put-another-image", NEXT, "held-data-without-version", history=LONG_DOWN,
+         view={**CHANGED, "strange": "registry/app:2"}, held=(("drift", None), ("held-data-without-version", None))),
     Case("drift-on-its-own-data-however-spelled", [], "repair", None, Action.REPAIR, view=DOWN,
          history={**LONG_DOWN, "data_of": "v10.7.0+26.6.1"}),
-    Case("whole-stack-gone-from-data-of-a-newer-version", NEXT, "held-unknown-current", view=GONE,
+    Case("whole-stack-gone-from-data-of-a-newer-version", NEXT, "held-data-without-version", view=GONE,
          history={**LONG_DOWN, "data_of": "10.8.0+26.7.0"}),
     Case("whole-stack-gone-is-drift", NEXT, "drift", view=GONE),
     Case("whole-stack-gone-is-repaired", NEXT, "repair", None, Action.REPAIR, view=GONE,

@@ -105,6 +105,7 @@ def test_how_a_run_ends(case: End) -> None:
     assert (history.stuck is not None) == (state is State.STUCK)
     for failure in history.failures.values():
         assert (failure.outcome, failure.detail, failure.run) == (state, "why it ended", "r1")
+        assert failure.above == (OLD if case.kind is Kind.RESTORE else None)
 
 
 @pytest.mark.parametrize("case", ENDINGS, ids=lambda case: case.id)

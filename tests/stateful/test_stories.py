@@ -108,6 +108,46 @@ def test_nor_by_a_persons_deploy_or_snapshot_while_it_runs(world: World, verb: s
     assert not world.truth.violations
 
 
+@pytest.mark.parametrize("how", ["stack rm", "scale 0"])
+@pytest.mark.parametrize("good", [True, False], ids=["well", "sick"])
+def test_a_person_says_which_version_may_open_such_data(world: World, how: str, good: bool) -> None:
+    by_hand(world)
+    goes(world, how)
+    world.pass_time(3 * 3600.0)
+    alert = next(a for a in reversed(world.alerts()) if a["kind"] == "held-data-without-version")
+    assert "warmd deploy app --version VERSION" in alert["commands"]
+
+    world.publish("2.0.1+6.0.1", App("6.0.1", behaviour="good" if good else "crash"))
+    answer = world.ask("deploy", version="2.0.1+6.0.1")
+    run = answer["run"]
+    assert (run["kind"], run["state"]) == ("cold-deploy", "committed" if good else "stuck"), run
+    # A copy was made before; and last good, which can't read that data, is nothing to go back to.
+    (copy,) = (s for s in world.ask("snapshots")["snapshots"] if s["id"] == run["id"])
+    assert copy["version"] is None
+    assert world.history.data_of == "2.0.1+6.0.1"
+    if good:
+        assert [c.version for c in world.running()] == ["6.0.1"]
+        assert ("held-data-without-version", "") not in world.open_alerts()
+    assert not [c for c in world.running() if c.version == "5.0.0"]
+    assert not world.truth.violations
+
+
+def test_a_restore_is_not_undone_by_way_of_what_lies_between(world: World) -> None:
+    world.publish(SECOND, App("5.1.0"))
+    world.pass_time(3 * 3600.0)
+    world.publish("1.3.0+5.3.0", App("5.3.0"))
+    world.pass_time(3 * 3600.0)
+    world.publish("1.2.0+5.2.0", App("5.2.0"))
+    (first,) = (s for s in world.ask("snapshots")["snapshots"] if s["version"] == FIRST)
+    assert world.ask("restore", snapshot=first["id"])["run"]["state"] == "rolled-back"
+    world.pass_time(3 * 3600.0)
+    assert [c.version for c in world.running()] == ["5.0.0"], "neither 1.3, nor 1.2 or 1.1 below it"
+    world.publish("1.4.0+5.4.0", App("5.4.0"))
+    world.pass_time(3 * 3600.0)
+    assert [c.version for c in world.running()] == ["5.4.0"]
+    assert not world.truth.violations
+
+
 def test_what_somebody_put_there_may_be_adopted_under_its_version(world: World) -> None:
     by_hand(world)
     assert world.ask("adopt", version="2.0.0+6.0.0") == {"adopted": "2.0.0+6.0.0"}

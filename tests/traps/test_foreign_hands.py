@@ -263,6 +263,10 @@ def retries(story: Story, case: Case) -> None:
     if case.old:
         assert (row["ran"]["state"], row["current"], row["decision"]) == ("rolled-back", story.old, FAILED)
         assert checksum(world.volume) == story.before
+    elif case.act is image:  # nobody can tell whether that image ever ran on the data
+        world.wait(lambda: world.up()["decision"] == UNKNOWN, "a question", pause=0.5)
+        assert "warmd deploy app --version VERSION" in world.alert(UNKNOWN)["commands"]
+        world.warmd("deploy", "app", "--version", story.new)
     elif row["decision"] == "drift":  # the next looks know what to do about that, or say what to type
         if ("held-config-drift", None) in world.open_alerts():
             assert "warmd deploy app" in world.alert("drift")["commands"]
@@ -282,5 +286,5 @@ def restores(story: Story, case: Case) -> None:
     story.is_well(story.old)
 
 
-FAILED, NOOP = "held-failed-before", "noop-healthy"
+FAILED, NOOP, UNKNOWN = "held-failed-before", "noop-healthy", "held-data-without-version"
 WAYS: dict[Way, Callable[[Story, Case], None]] = {"adopt": adopts, "retry": retries, "restore": restores}

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
-from warmd.core import pacing, rules
+from warmd.core import live, pacing, rules
 from warmd.core.history import Approval, History
 from warmd.core.model import Catalog, Health, Policy, Probe, Release, StackSeen
 from warmd.core.rules import Step, Verdict
@@ -254,12 +254,21 @@ def _first(view: View, candidates: tuple[Candidate, ...]) -> Decision:
     return Decision(Action.COLD_DEPLOY, "cold-deploy", reason, best.release, best.approved, candidates)
 
 
-def others_data(history: History) -> str | None:
-    """What worked on the data last, where that was not last good: another version, or an image of which no
-    version is known. Started on such data, last good would look well and be wrong."""
-    good, last = history.last_good, Version.parse(history.data_of or "")
+def data_of(view: View) -> str | None:
+    """What worked on the data last, as far as is known: the version that somebody moved to, an image that
+    somebody put there, or what the journal tells."""
+    if live.moved(view.history.last_good, view.seen):
+        return view.running_text
+    return view.strange or view.history.data_of
+
+
+def others_data(view: View) -> str | None:
+    """The same, where it was not last good: another version, or an image of which no version is known.
+    Started on such data, last good would look well and be wrong."""
+    good, whose = view.history.last_good, data_of(view)
+    last = Version.parse(whose or "")
     own = last is not None and last.same_as(good.version if good else None)
-    return None if own else history.data_of
+    return None if own else whose
 
 
 def _drifted(view: View, down: tuple[str, ...]) -> Decision:
@@ -270,17 +279,18 @@ def _drifted(view: View, down: tuple[str, ...]) -> Decision:
         return replace(_stay(PAUSED, view.paused), held=drift)
     since = view.history.drift_since or view.now
     good = view.history.last_good
-    if view.changed:
+    version = good.version if good else None
+    whose = others_data(view)
+    if view.changed and not whose:
         changed = Held(CONFIG_DRIFT, "; ".join(view.changed))
         return replace(
             _stay(DRIFT, f"{what}; not repaired, because {changed.reason}"), held=(*drift, changed)
         )
     if view.now - since < view.policy.repair_after:
         return _stay(DRIFT, what)
-    version = good.version if good else None
-    if whose := others_data(view.history):
+    if whose:
         reason = f"{what}; the data was last worked on by {whose}, and last good is {version}"
-        return replace(_stay(UNKNOWN_CURRENT, reason), held=(*drift, Held(UNKNOWN_CURRENT, reason)))
+        return replace(_stay(DATA_WITHOUT_VERSION, reason), held=(*drift, Held(DATA_WITHOUT_VERSION, reason)))
     if too_soon := _too_soon(view, version):
         return Decision(Action.STAY, FAILED_UNCHANGED, too_soon, held=drift)
     target = view.catalog.find(version)

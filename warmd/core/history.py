@@ -56,13 +56,23 @@ class Approval:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a version is not tried again by itself."""
+    """Why a version is not tried again by itself. ``above``: nor is what is between that version and it,
+    because a person went back past all of them."""
 
     version: str
     outcome: State
     detail: str
     run: str
     at: datetime
+    above: str | None = None
+
+    def covers(self, version: Version) -> bool:
+        """Whether it speaks against ``version``."""
+        top = Version.of(self.version)
+        if version.same_as(top) or self.above is None:
+            return version.same_as(top)
+        low = Version.of(self.above)
+        return low < version < top and not version.same_as(low)
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,7 +340,8 @@ def _run_ended(history: History, run: Run, at: datetime) -> History:
         failures = _still_ahead(history.failures, run.plan.to_version)
         return replace(history, failures=failures, drift_since=None, drift=())
     if run.blames:
-        failure = Failure(run.blames, run.state, run.detail, run.plan.id, at)
+        above = run.plan.to_version if run.plan.kind is Kind.RESTORE else None
+        failure = Failure(run.blames, run.state, run.detail, run.plan.id, at, above)
         return replace(history, failures={**history.failures, run.blames: failure})
     return history
 

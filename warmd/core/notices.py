@@ -144,12 +144,13 @@ def _failure(failure: Failure, service: str) -> Notice:
         State.INTERRUPTED: "was interrupted; the old version runs on untouched data",
         State.FAILED_UNCHANGED: "was aborted before anything was touched",
     }.get(failure.outcome, "got stuck, and was ended by hand")
+    between = f", nor is what lies between {failure.above} and it" if failure.above else ""
     return Notice(
         kind,
         failure.version,
         _SEVERITY[kind],
         f"{service}: {failure.version} {what}",
-        f"{failure.detail}\nIt is not tried again by itself; newer versions are.",
+        f"{failure.detail}\nIt is not tried again by itself{between}; newer versions are.",
         run=failure.run,
         commands=(f"warmd history {service}", f"warmd retry {service}"),
     )

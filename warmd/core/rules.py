@@ -122,9 +122,10 @@ def target_verdicts(
         moved = (
             f"the tag {release.tag} moved from {(release.first_commit or '')[:12]} to {release.commit[:12]}"
         )
-    if release.version.text in failures:
-        failure = failures[release.version.text]
+    if failure := next((f for f in failures.values() if f.covers(release.version)), None):
         failed = f"{failure.outcome} on {failure.at:%Y-%m-%d %H:%M} UTC: {failure.detail}".rstrip(": ")
+        if not release.version.same_as(Version.of(failure.version)):
+            failed = f"a restore from {failure.version} went back past it on {failure.at:%Y-%m-%d %H:%M} UTC"
     if policy.require_approval and not approved:
         waits = "every upgrade of this service waits for a person"
     return (

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
-from warmd.core import gate, live, specdiff, status
+from warmd.core import gate, specdiff, status
 from warmd.core import history as h
 from warmd.core.coverage import Cover, cover
 from warmd.core.gate import Action, Candidate, View
@@ -130,16 +130,23 @@ class Operations:
         await self._r.ledger.write(h.resumed(self._shop.clock.now(), uid=uid))
 
     async def deploy(self, *, uid: int, version: str | None = None, why: str = "") -> Run:
-        """Deploy what is rendered now, of the running version or a given one, as a run like any other."""
+        """Deploy what is rendered now, of the running version or a given one, as a run like any other.
+
+        A given version is a person's word for data that another than last good worked on: that one is no
+        way back any more, so the run is a first deploy.
+        """
         async with self._turn():
             view = await self._view()
-            self._ready(view)
-            release = self._to_deploy(view, version)
-            kind = Kind.DEPLOY if view.history.last_good else Kind.COLD_DEPLOY
-            plan = self._r.plan(kind, release, by=f"uid {uid}", why=why)
+            whose = gate.others_data(view) if view.history.last_good else None
+            self._ready(view, whose=None if version else whose)
+            release = self._to_deploy(view, version, Version.parse(whose) if whose else _current(view))
+            first = whose or view.history.last_good is None
+            plan = self._r.plan(Kind.COLD_DEPLOY if first else Kind.DEPLOY, release, by=f"uid {uid}", why=why)
+            if whose:
+                plan = replace(plan, previous=None, from_version=whose if Version.parse(whose) else None)
             # Data without a known version is copied before anything new starts on it.
             plan = replace(plan, copy=plan.copy or (self._service.copy and bool(view.data)))
-            candidate = self._candidate(view, release)
+            candidate = self._candidate(view, release, _current(view))
             if candidate and candidate.approved:
                 plan = replace(plan, approval=candidate.approved.id)
             return await self._run(plan)
@@ -148,7 +155,7 @@ class Operations:
         """Stop the service, copy its data, start it again."""
         async with self._turn():
             view = await self._view()
-            self._ready(view)
+            self._ready(view, whose=gate.others_data(view))
             self._copies()
             return await self._run(self._r.plan(Kind.SNAPSHOT, None, by=f"uid {uid}", why=why))
 
@@ -199,7 +206,7 @@ class Operations:
     async def preview_snapshot(self) -> PreviewStatus:
         """What ``snapshot`` would do, and Refused where it would be. Changes nothing."""
         view = await self._view()
-        self._ready(view)
+        self._ready(view, whose=gate.others_data(view))
         self._copies()
         volumes = (await self._covered()).volumes
         shown, _ = self._steps(view, Kind.SNAPSHOT, None, copy=True, volumes=volumes)
@@ -246,8 +253,9 @@ class Operations:
         async with self._shop.slots:
             return await self._r.runner.begin(plan)
 
-    def _ready(self, view: View) -> None:
-        """Raises Refused where a person's run can't begin now."""
+    def _ready(self, view: View, *, whose: str | None) -> None:
+        """Raises Refused where a person's run can't begin now. ``whose``: another than last good that worked
+        on the data, where that matters."""
         if view.history.unfinished:
             raise Refused(f"{self._name}: a run is in progress", hint=f"warmd status {self._name}")
         if view.history.stuck:
@@ -258,15 +266,12 @@ class Operations:
             raise Refused(f"{self._name}: its stack belongs to installation {view.owner}")
         if view.paused:
             raise Refused(f"{self._name}: {view.paused}", hint=self._way_on())
-        if live.moved(view.history.last_good, view.seen):
-            raise Refused(
-                f"{self._name}: somebody deployed {view.running}, and its data is not last good's any more",
-                hint=f"warmd adopt {self._name}",
-            )
-        if view.history.last_good and (whose := view.strange or gate.others_data(view.history)):
+        if view.history.last_good and whose:
+            adopt = f"warmd adopt {self._name}" + ("" if _adoptable(view) else " --version V")
+            word = f"warmd deploy {self._name} --version V"
             raise Refused(
                 f"{self._name}: {whose} worked on its data, which is not last good's any more",
-                hint=f"warmd adopt {self._name} --version V, or warmd restore {self._name} SNAPSHOT",
+                hint=f"{word if view.down else adopt}, or warmd restore {self._name} SNAPSHOT",
             )
         if view.deployed and view.history.last_good is None and not view.ours:
             raise Refused(
@@ -290,11 +295,11 @@ class Operations:
         if view.paused:
             raise Refused(f"{self._name}: {view.paused}", hint=self._way_on())
 
-    def _candidate(self, view: View, release: Release) -> Candidate | None:
-        return next((c for c in gate.judge(view, _current(view)) if c.release is release), None)
+    def _candidate(self, view: View, release: Release, current: Version | None) -> Candidate | None:
+        return next((c for c in gate.judge(view, current) if c.release is release), None)
 
-    def _to_deploy(self, view: View, version: str | None) -> Release:
-        current = _current(view)
+    def _to_deploy(self, view: View, version: str | None, current: Version | None) -> Release:
+        """The release to deploy over ``current``. Raises NotFound, or Refused where it may not be."""
         wanted = Version.parse(version) if version else current
         release = view.catalog.find(wanted)
         if release is None:
@@ -303,7 +308,7 @@ class Operations:
             )
         if current is None or release.version.same_as(current):
             return release
-        candidate = self._candidate(view, release)
+        candidate = self._candidate(view, release, current)
         if candidate is None:
             raise Refused(f"{self._name}: {version} is below {current}, which runs", hint="warmd restore")
         if not candidate.passes:
@@ -380,7 +385,7 @@ def _current(view: View) -> Version | None:
 def _adoptable(view: View) -> Version | None:
     """What runs by its labels; without them last good's version, unless another has had the data since. A
     label says nothing of an image that somebody put there: ``docker service update`` leaves it as it was."""
-    labelled = view.running is not None or gate.others_data(view.history) is None
+    labelled = view.running is not None or gate.others_data(view) is None
     return _current(view) if labelled and view.strange is None else None
 
 

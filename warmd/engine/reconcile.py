@@ -151,9 +151,9 @@ class Reconciler:
         now, history = self.shop.clock.now(), self.ledger.history
         if view.marks is not None:
             await self.ledger.write(h.marks(now, view.marks.live, view.marks.inputs))
-        on_data = view.running_text if live.moved(history.last_good, view.seen) else view.strange
-        if on_data not in (None, history.data_of):
-            await self.ledger.write(h.moved(now, on_data or ""))
+        whose = gate.data_of(view)
+        if whose not in (None, history.data_of):
+            await self.ledger.write(h.moved(now, whose or ""))
         drifted = [x for x in decision.held if x.name == gate.DRIFT]
         since = history.drift_since
         if drifted and (since is None or since > now):
