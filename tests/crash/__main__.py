@@ -55,7 +55,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--budget", type=float, default=0.0, metavar="SECONDS", help="for what need not be run"
     )
-    parser.add_argument("--jobs", type=int, default=0, help="default: one a core; 6 on docker")
+    parser.add_argument("--jobs", type=int, default=0, help="default: 2 a core, 6 on docker")
     parser.add_argument(
         "--progress", type=Path, metavar="FILE", help="units in it are skipped, done ones added"
     )
@@ -135,7 +135,8 @@ def _on(on: str, options: argparse.Namespace) -> Tally:
     began = time.monotonic()
     with ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="wc-", dir=_fast())))
-        jobs = options.jobs or (6 if on == "docker" else os.cpu_count() or 1)
+        # They wait for gates and for the engine more than they work.
+        jobs = options.jobs or (6 if on == "docker" else 2) * (os.cpu_count() or 1)
         workers = Workers(jobs, home, _site(on, home, stack))
         stack.callback(workers.close)
         progress: Path | None = options.progress

@@ -69,11 +69,11 @@ def plan(points: Points, size: Size, seed: int, *, times: int = 0) -> Plan:
         return Plan([u for u in must if u.scenario != "rollback" or u.point not in ours], [])
     if size == "quick":
         return Plan(must, [])
-    must += [_pair(chance.choice(every), points, chance) for _ in range({"crash": 500, "long": 5000}[size])]
-    neighbours = [unit for _ in range({"crash": 1, "long": 10}[size]) for unit in _neighbours(every, chance)]
+    must += [_pair(chance.choice(every), points, chance) for _ in range({"crash": 500, "long": 2000}[size])]
+    neighbours = [unit for _ in range({"crash": 1, "long": 4}[size]) for unit in _neighbours(every, chance)]
     told = [
         _unit(p, how, chance, first=n == 0)
-        for n in range({"crash": 1, "long": 10}[size])
+        for n in range({"crash": 1, "long": 2}[size])
         for p in every
         for how in ("term", "abort")
         if n or not _is_look(p)

@@ -37,7 +37,7 @@ _NOTHING = "nothing"
 class Modelled:
     """One worker's swarm, below ``folder``. A context manager."""
 
-    gate = '{ deadline = "20s", interval = "500ms", successes = 2, stable = "1s" }'
+    gate = '{ deadline = "20s", interval = "1s", successes = 2, stable = "1s" }'
     slow_gate = '{ deadline = "3m", interval = "500ms", successes = 2, stable = "1s" }'
     interval = "60s"
     patience = 30.0
