@@ -20,6 +20,7 @@ from warmd.core.runs import Run
 from warmd.engine.household import Household
 from warmd.engine.ledger import Ledger
 from warmd.engine.operations import Operations, outcome_code
+from warmd.engine.previews import Previews
 from warmd.engine.reconcile import Look, Reconciler
 from warmd.errors import NotFound, Refused, WarmdError
 
@@ -91,7 +92,7 @@ class Desk:
     async def plan(self, request: Request) -> Answer:
         async def one(reconciler: Reconciler) -> Answer:
             try:
-                return (await Operations(reconciler).plan()).model_dump(mode="json")
+                return (await Previews(reconciler).plan()).model_dump(mode="json")
             except WarmdError as error:
                 return {"service": reconciler.service.name, "error": str(error), "code": error.exit_code}
             except Exception as error:
@@ -140,9 +141,9 @@ class Desk:
         """What ``snapshot`` or ``restore`` would do, for whoever has to say yes to it."""
         if _text(request, "of") == "restore":
             snapshot = _text(request, "snapshot")
-            shown = await self._of(request).preview_restore(snapshot)
+            shown = await Previews(self._one(request)).restore(snapshot)
         else:
-            shown = await self._of(request).preview_snapshot()
+            shown = await Previews(self._one(request)).snapshot()
         return shown.model_dump(mode="json")
 
     async def alerts(self, request: Request) -> Answer:

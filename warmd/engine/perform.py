@@ -10,8 +10,7 @@ from typing import Any
 import structlog
 
 from warmd.core import history as h
-from warmd.core import live, specs
-from warmd.core.coverage import cover
+from warmd.core import specs
 from warmd.core.machine import WATCHING, Effect, Event, State
 from warmd.core.model import (
     LABEL_OWNER,
@@ -21,19 +20,19 @@ from warmd.core.model import (
     Bundle,
     Json,
     LastGood,
-    Mount,
     Release,
     StackSeen,
 )
 from warmd.core.runs import Kind, Run, after_check
-from warmd.core.specdiff import diff
 from warmd.core.versions import Version
 from warmd.core.window import Window
 from warmd.engine import bundles
+from warmd.engine.checks import Checks
+from warmd.engine.good import Origin, record_good
 from warmd.engine.hands import Hands
 from warmd.engine.service import Service, Shop
 from warmd.engine.watch import blind, watch
-from warmd.errors import Foreign, Refused, SnapshotError, Transient
+from warmd.errors import Foreign, Refused
 from warmd.ports import Ask, CaptureRequest, Volume
 
 log = structlog.get_logger("warmd.run")
@@ -61,6 +60,7 @@ class Effects:
         self._before = before
         self._rendered: Bundle | None = None
         self._hands = Hands(service, shop)
+        self._checks = Checks(service, shop, before=before)
         self._seen_through: set[State] = set()
         self._table: Mapping[Effect, Callable[[Run], Awaitable[Done]]] = {
             Effect.BEGIN: self._begin,
@@ -112,7 +112,7 @@ class Effects:
         owner = (await self._service.deployer.seen()).owner
         if owner not in (None, self._shop.installation):
             raise Refused(f"stack {self._service.stack} belongs to installation {owner}")
-        await self._hold_room(run)
+        await self._checks.hold_room(run)
         if run.goes_back_to is not None:
             await self._bundle(run.goes_back_to)  # what can't be read now can't be gone back to
         target = await self._target(run)
@@ -123,76 +123,13 @@ class Effects:
         if event is Event.RESTORE:
             if run.snapshot is not None:
                 await self._service.snapshotter.seal(run.snapshot)  # proved whole before anything stops
-            volumes = await self._check_copy(await self._service.deployer.writable())
+            volumes = await self._checks.copyable(await self._service.deployer.writable())
         elif run.plan.kind is not Kind.REPAIR and (run.plan.copy or not self._service.copy):
-            volumes = await self._check_copy((*mounts, *await self._service.deployer.writable()))
-        await self._as_judged(run)
+            volumes = await self._checks.copyable((*mounts, *await self._service.deployer.writable()))
+        await self._checks.as_judged(run)
         stands = await self._hands.stands(run)
-        needed = dict.fromkeys((*await self._data_is_there(run), *(v.name for v in volumes)))
+        needed = dict.fromkeys((*await self._checks.data_is_there(run), *(v.name for v in volumes)))
         return Done(event, {"volumes": list(needed), "stands": stands})
-
-    async def _hold_room(self, run: Run) -> None:
-        """A run whose end finds no place in the journal would leave the service stopped. One that only
-        starts something does so in whatever room there is."""
-        try:
-            await self._shop.journals.reserve(self._service.name)
-        except Transient:
-            if after_check(run.plan) is not Event.STRAIGHT:
-                raise
-
-    async def _as_judged(self, run: Run) -> None:
-        """An upgrade was decided of last good as it ran. Raises Foreign where it was changed since."""
-        if run.plan.kind is Kind.UPGRADE and self._before is not None:
-            known, now = await self._bundle(self._before.bundle), await self._service.deployer.read_back()
-            if changes := diff(Bundle(services=known.services), Bundle(services=now.services)):
-                raise Foreign(f"it was changed since it was judged: {'; '.join(map(str, changes))}")
-
-    async def _data_is_there(self, run: Run) -> tuple[str, ...]:
-        """The volumes of what was good. Where one is gone, whatever starts would start empty, and look well.
-        Raises Refused."""
-        if not self._service.copy or run.plan.kind is Kind.RESTORE or run.plan.previous is None:
-            return ()
-        old = await self._bundle(run.plan.previous)
-        mounts = specs.mounts(old.services, {image: {} for image in old.images.values()})
-        wanted = cover(mounts, stack=self._service.stack, exclude=self._service.exclude).volumes
-        present = {v.name for v in await self._shop.swarm.volumes()}
-        if gone := [name for name in wanted if name not in present]:
-            raise Refused(
-                f"volume {', '.join(gone)} is gone: {self._service.name} would start without its data",
-                hint=f"warmd snapshots {self._service.name}, then warmd restore",
-            )
-        return wanted
-
-    async def _check_copy(self, mounts: tuple[Mount, ...]) -> tuple[Volume, ...]:
-        """What will be copied can be, fits, and nobody else writes to it. Raises Refused."""
-        if not self._service.copy:
-            # From the mounts: a volume that isn't made yet counts as well.
-            named = {m.source: Volume(m.source, m.driver, "") for m in mounts if m.kind == "volume"}
-            await self._service.snapshotter.make_room(list(named.values()))
-            return ()
-        volumes = await self._volumes_of(mounts)
-        await self._service.snapshotter.make_room(volumes)
-        own = {s.name for s in (await self._service.deployer.seen()).services}
-        for volume in volumes:
-            others = [
-                c
-                for c in await self._shop.swarm.containers(volume=volume.name)
-                if c.running and c.service not in own
-            ]
-            if others:
-                who = ", ".join(c.service or f"container {c.name or c.id[:12]}" for c in others)
-                raise Refused(
-                    f"volume {volume.name} is also mounted by {who}, which would write on during the copy",
-                    hint="stop it, or exclude the volume in snapshot.exclude",
-                )
-        return volumes
-
-    async def _volumes_of(self, mounts: tuple[Mount, ...]) -> tuple[Volume, ...]:
-        covered = cover(mounts, stack=self._service.stack, exclude=self._service.exclude)
-        if covered.refusals:
-            raise Refused("; ".join(covered.refusals))
-        present = {v.name: v for v in await self._shop.swarm.volumes()}
-        return tuple(present[name] for name in covered.volumes if name in present)
 
     async def _stop(self, run: Run) -> Done:
         await self._halt(run)
@@ -203,14 +140,14 @@ class Effects:
         await self._halt(run)
         old = await self._bundle(_name_of(run.plan.previous or run.target))
         # From the specs, old and new: the stop removed global services, so the swarm can't say.
-        await self._require_volumes(run)
+        await self._checks.require_volumes(run)
         deployer = self._service.deployer
         mounts = (*await deployer.mounts(await self._target(run)), *await deployer.mounts(old))
         request = CaptureRequest(
             id=run.plan.id,
             service=self._service.name,
             stack=self._service.stack,
-            volumes=await self._volumes_of(mounts),
+            volumes=await self._checks.volumes_of(mounts),
             at=self._shop.clock.now(),
             version=run.plan.from_version,
             bundle=old.to_json(),
@@ -231,7 +168,7 @@ class Effects:
         )
         if await self._stopped_before(run, run.forth):
             await self._copy_anew_if_moved(run)
-        await self._require_volumes(run)
+        await self._checks.require_volumes(run)
         await self._post(run, target, self._labels(run.forth, run.plan.to_version))
         return Done(Event.DONE, {"stands": await self._hands.stands(run)})
 
@@ -271,7 +208,7 @@ class Effects:
     async def _redeploy(self, run: Run) -> Done:
         if run.goes_back_to is None and run.state is State.RESTARTING:
             return Done(Event.DONE)  # nothing ran before
-        await self._require_volumes(run)
+        await self._checks.require_volumes(run)
         version = run.plan.to_version if run.plan.kind is Kind.RESTORE else run.plan.from_version
         bundle = await self._bundle(_name_of(run.goes_back_to))
         bundle = await bundles.with_secrets(self._service, self._shop, bundle, version)
@@ -281,16 +218,6 @@ class Effects:
         return Done(Event.DONE, {"stands": await self._hands.stands(run)})
 
     # --- shared by several effects ---------------------------------------------------------------
-
-    async def _require_volumes(self, run: Run) -> None:
-        """What was there when the run was checked still is: the swarm would make an empty volume of that
-        name, and whatever starts on it would look well. Raises SnapshotError."""
-        present = {v.name for v in await self._shop.swarm.volumes()}
-        if gone := [name for name in run.volumes if name not in present]:
-            raise SnapshotError(
-                f"volume {', '.join(gone)} was removed while the service was stopped",
-                hint=f"warmd snapshots {self._service.name}",
-            )
 
     async def _make_volumes(self, run: Run) -> None:
         """Volumes of the snapshot that somebody removed are made again, for their data to go into."""
@@ -399,43 +326,6 @@ def _could_not_see(window: Window) -> Done:
 
 def _first_good(window: Window) -> datetime:
     return window.good_since or window.opened
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """Where specs came from: what is known of the release that they were rendered from."""
-
-    version: Version | None
-    commit: str | None = None
-    rendered: str | None = None
-    inputs: str | None = None
-
-
-async def record_good(
-    service: Service, shop: Shop, origin: Origin, *, how: str, run: str | None = None
-) -> tuple[LastGood, dict[str, str]]:
-    """Read the running stack back and keep it: the last good and the marks of its services."""
-    running = await service.deployer.read_back()
-    bundle, pinned = await bundles.keep(shop, running), await _pinned(shop, running)
-    seen = await service.deployer.seen()
-    now = shop.clock.now()
-    said = seen.version_text
-    good = LastGood(
-        origin.version, bundle, now, how, origin.commit, origin.rendered, origin.inputs, run, said, pinned
-    )
-    return good, live.marks(seen)
-
-
-async def _pinned(shop: Shop, running: Bundle) -> str | None:
-    """The bundle with the digests that its images have now, where it names them by tag alone; a later
-    pull moves the tag, and going back by tag would start the new image on the old data."""
-    loose = {image for image in running.images.values() if "@" not in image}
-    found = {image: await shop.swarm.digest_of(image) for image in loose}
-    known = {image: digest for image, digest in found.items() if digest is not None}
-    if not known:
-        return None
-    all_images = {image: known.get(image, image) for image in running.images.values()}
-    return await bundles.keep(shop, specs.pinned(running, all_images))
 
 
 #: States that work for a while on what must not run meanwhile.

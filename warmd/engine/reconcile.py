@@ -13,9 +13,9 @@ from warmd.core.gate import Action, Decision, Held, View
 from warmd.core.model import Release
 from warmd.core.runs import Kind, Run, RunPlan
 from warmd.engine import notify
+from warmd.engine.good import Origin, record_good
 from warmd.engine.ledger import Ledger
 from warmd.engine.observe import observe
-from warmd.engine.perform import Origin, record_good
 from warmd.engine.runner import Runner
 from warmd.engine.service import Service, Shop
 from warmd.engine.watch import Unhealthy, blind, watch
@@ -26,7 +26,8 @@ log = structlog.get_logger("warmd.look")
 #: Looks in a row that one call makes: a take-over or a finished run is followed by another look.
 ROUNDS = 6
 
-_KINDS = {
+#: What a decision to act is made as.
+KINDS = {
     Action.UPGRADE: Kind.UPGRADE,
     Action.COLD_DEPLOY: Kind.COLD_DEPLOY,
     Action.REPAIR: Kind.REPAIR,
@@ -110,7 +111,7 @@ class Reconciler:
         await self._settle(decision, view)
         if decision.action is Action.TAKE_OVER:
             return Look(decision, view, run, last=not await self._take_over_if_steady(view))
-        if decision.action in _KINDS:
+        if decision.action in KINDS:
             return Look(decision, view, await self._act(decision), last=False)
         return Look(decision, view, run)
 
@@ -173,7 +174,7 @@ class Reconciler:
                 now = gate.decide(await self.view(not_before=self.shop.clock.monotonic()))
                 if (now.action, now.target) != (decision.action, decision.target):
                     return None
-            plan = self.plan(_KINDS[decision.action], decision.target, decision.approval)
+            plan = self.plan(KINDS[decision.action], decision.target, decision.approval)
             return await self.runner.begin(plan)
 
     async def _take_over_if_steady(self, view: View) -> bool:
