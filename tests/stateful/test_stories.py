@@ -125,10 +125,32 @@ def test_a_person_says_which_version_may_open_such_data(world: World, how: str, 
     (copy,) = (s for s in world.ask("snapshots")["snapshots"] if s["id"] == run["id"])
     assert copy["version"] is None
     assert world.history.data_of == "2.0.1+6.0.1"
+    (service,) = world.model.store.services.values()
+    assert service.spec["Labels"]["warmd.version"] == "2.0.1+6.0.1"
     if good:
         assert [c.version for c in world.running()] == ["6.0.1"]
         assert ("held-data-without-version", "") not in world.open_alerts()
     assert not [c for c in world.running() if c.version == "5.0.0"]
+    assert not world.truth.violations
+
+
+def test_a_copy_of_data_that_nobody_knows_the_version_of_goes_back_with_what_was_to_open_it(
+    world: World,
+) -> None:
+    by_hand(world)
+    goes(world, "stack rm")
+    world.pass_time(3 * 3600.0)
+    world.publish("2.0.1+6.0.1", App("6.0.1"))
+    run = world.ask("deploy", version="2.0.1+6.0.1")["run"]
+    world.publish("2.0.2+6.0.2", App("6.0.2"))
+    world.pass_time(3 * 3600.0)
+    assert [c.version for c in world.running()] == ["6.0.2"]
+    back = world.ask("restore", snapshot=run["id"])["run"]
+    assert (back["to_version"], back["state"]) == ("2.0.1+6.0.1", "rolled-back")
+    world.pass_time(3 * 3600.0)
+    assert [c.version for c in world.running()] == ["6.0.1"]
+    (service,) = world.model.store.services.values()
+    assert service.spec["Labels"]["warmd.version"] == "2.0.1+6.0.1"
     assert not world.truth.violations
 
 

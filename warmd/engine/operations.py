@@ -11,7 +11,7 @@ from warmd.core import history as h
 from warmd.core.gate import View
 from warmd.core.history import Approval
 from warmd.core.machine import State
-from warmd.core.model import Bundle, Release, SnapshotInfo
+from warmd.core.model import Release, SnapshotInfo
 from warmd.core.runs import Cause, Kind, Run, RunPlan
 from warmd.core.versions import Version
 from warmd.engine import bundles
@@ -164,12 +164,12 @@ class Operations:
             view = await self._view()
             self._terms.restorable(view)
             info = await self._terms.snapshot(snapshot)
-            bundle = Bundle.from_json(await self._service.snapshotter.specs(info.handle))
-            release = view.catalog.find(Version.parse(info.version or ""))
+            bundle, version = await self._terms.specs(info)
+            release = view.catalog.find(Version.parse(version or ""))
             plan = replace(
                 self._r.plan(Kind.RESTORE, None, by=f"uid {uid}", why=why),
                 target=await bundles.keep(self._shop, bundle),
-                to_version=info.version,
+                to_version=version,
                 snapshot=info.handle,
                 commit=release.commit if release else None,
                 inputs=await self._service.deployer.inputs(release) if release else None,

@@ -150,7 +150,9 @@ class Effects:
             volumes=await self._checks.volumes_of(mounts),
             at=self._shop.clock.now(),
             version=run.plan.from_version,
-            bundle=old.to_json(),
+            # Of data that nobody knows the version of, they are those that may open it.
+            bundle=old.to_json()
+            | {"version": run.plan.from_version if run.plan.previous else run.plan.to_version},
         )
         handle = await self._service.snapshotter.capture(request)
         return Done(Event.DONE, {"snapshot": handle.to_json()})

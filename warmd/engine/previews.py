@@ -71,7 +71,8 @@ class Previews:
         view = await self._view()
         self._terms.restorable(view)
         info = await self._terms.snapshot(snapshot)
-        shown = self._words(view, Kind.RESTORE, info.version, volumes=info.volumes)
+        _, version = await self._terms.specs(info)
+        shown = self._words(view, Kind.RESTORE, version, volumes=info.volumes)
         outage = expected_outage(view.history, copy=True, data_bytes=info.data_bytes)
         return self._preview(view, Kind.RESTORE, shown, outage, info)
 

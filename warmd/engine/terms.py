@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from warmd.core import gate
 from warmd.core.gate import Candidate, View
-from warmd.core.model import Health, Release, SnapshotInfo
+from warmd.core.model import Bundle, Health, Release, SnapshotInfo
 from warmd.core.versions import Version
 from warmd.engine.service import Service, Shop
 from warmd.errors import NotFound, Refused
@@ -98,6 +98,11 @@ class Terms:
             what = "is no snapshot" if not found else "is the beginning of several snapshots"
             raise NotFound(f"{self._name}: {name} {what}", hint=f"warmd snapshots {self._name}")
         return found[0]
+
+    async def specs(self, info: SnapshotInfo) -> tuple[Bundle, str | None]:
+        """What a restore of it starts, and which version that is: of its data's, unless nobody knew that."""
+        kept = await self._service.snapshotter.specs(info.handle)
+        return Bundle.from_json(kept), kept.get("version") or info.version
 
 
 def current_of(view: View) -> Version | None:
