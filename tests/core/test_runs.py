@@ -132,7 +132,7 @@ def test_a_rollback_that_was_decided_in_time_may_still_come_too_late(
     run = Case("", kind, Event.RECOVER, age=age).run(state)
     run = replace(run, states=((State.STUCK, NOW),) if was_stuck else ())
     why = too_late(run, now=NOW)
-    assert bool(why) == (late and state is State.HALTING)
+    assert bool(why) == (late and state in (State.HALTING, State.RESTORING))
     if why:
         assert LATE in why
         assert Event.GIVE_UP in TABLE[state]

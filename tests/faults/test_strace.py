@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from tests.lab import Lab
+from tests.size import spread
 from tests.swarm.observer import checksum, deployed, replicas
 from tests.swarm.world import WARMD, World
 
@@ -141,7 +142,7 @@ def story(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]
 
 
 @pytest.mark.crash
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+@pytest.mark.parametrize("case", spread(CASES, 9), ids=lambda case: case.id)
 def test_whatever_call_fails_version_and_data_fit_and_later_all_is_well(story: Story, case: Case) -> None:
     world, before = story.world, deployed(story.world)
     data = checksum(world.volume)

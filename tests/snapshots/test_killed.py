@@ -22,6 +22,8 @@ from tests.size import size
 from tests.snapshots.restorer import Restorer, restorer
 from tests.snapshots.sight import Sight, differences, names, sight
 from warmd.adapters.archive.restore import restore
+from warmd.adapters.archive.retention import list_snapshots, prune
+from warmd.adapters.archive.seal import verify
 from warmd.errors import SnapshotError
 
 KILLED = -signal.SIGKILL
@@ -156,6 +158,9 @@ def test_killed_again_and_again_it_is_finished_by_the_last_call() -> None:
             scene.place.restore("r1", run if seed % 2 else f"{run}.2")
             if not seed % 2:
                 assert scene.seen() == scene.good
+                assert not list(scene.place.folder.glob("quarantine/*/.*")), (
+                    "records that were never finished"
+                )
                 subprocess.run(["rm", "-rf", scene.mount / ".warmd-quarantine"], check=True)
                 subprocess.run(["rm", "-rf", scene.place.folder / "quarantine"], check=True)
                 continue
@@ -174,7 +179,7 @@ def test_killed_at_any_moment_it_is_finished_by_the_next_call() -> None:
         assert runner.end() == 0
         takes = time.monotonic() - begun
         scene.require_finished("time")
-        for seed in range(size(5, 110, 600)):
+        for seed in range(size(5, 50, 600)):
             run = f"moment{seed}"
             scene.spoil(run)
             pid = runner.begin(scene.place, run)
@@ -187,6 +192,38 @@ def test_killed_at_any_moment_it_is_finished_by_the_next_call() -> None:
             scene.place.restore("r1", run)
             scene.require_finished(run)
     assert {"old", "staged"} & ends.keys(), f"each was over before it was killed: {ends}"
+
+
+@pytest.mark.slow
+@pytest.mark.crash_too
+def test_killed_while_it_copies_again_a_whole_snapshot_of_that_id_is_there(tmp_path: Path) -> None:
+    """The run's journal names it: the old one or the new one, never none and never a mixture."""
+    place, found = Place(tmp_path), set[bool]()
+    file, home = place.data("v") / "x", place.snapshot("r1").parent
+    file.write_text("old")
+    place.sealed("r1", "v")
+    with restorer() as runner:
+        told = tmp_path / "points"
+        runner.begin_copy(place, "v", tell=told)
+        assert runner.end() == 0
+        points = json.loads(told.read_text())
+        assert points.count("os.rename") == 2, "aside, and the exchange"
+        for number in range(1, len(points) + 1):
+            file.write_text("old")
+            old = place.sealed("r1", "v").joinpath("manifest.json").read_bytes()
+            file.write_text(f"newer {number}")
+            runner.begin_copy(place, "v", point=number)
+            assert runner.end() == KILLED, f"point {number}: {points[number - 1]}"
+            is_old = (place.snapshot("r1") / "manifest.json").read_bytes() == old
+            info = verify(place.snapshot("r1"), check=lambda: None)
+            assert info.sealed == is_old
+            assert [listed.path.name for listed in list_snapshots(place.folder)] == ["r1"]
+            found.add(is_old)
+            # Nothing beside it stays that is never cleared: needed or not, it isn't the whole one.
+            place.sealed("r1", "v")
+            prune(place.folder, keep=1, needed=frozenset({"r1"}), now=NOW, check=lambda: None)
+            assert names(home) == ["r1"]
+    assert found == {True, False}, "it was killed before the new one took the old one's place, and after"
 
 
 # --- only its programs ----------------------------------------------------------------------------

@@ -75,6 +75,7 @@ class World:
         self.meanwhile: list[Meanwhile] = []
         self.blind = False
         self.dead = False
+        self.away = False  # killed, and nobody starts it
         self.down_for = 0.0
         self._seen: tuple[float, list[str]] = (-1.0, [])
         self._died = asyncio.Event()
@@ -199,6 +200,8 @@ class World:
     # --- the process ------------------------------------------------------------------------------
 
     def boot(self) -> None:
+        if self.away:
+            return
         assert self.process is None
         self.process = Process(self.machine, self.settings)
         self._daemon = self.loop.create_task(self.process.supervisor.run())

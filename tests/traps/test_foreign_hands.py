@@ -18,6 +18,7 @@ import pytest
 
 from tests.lab import Lab
 from tests.lab.warmapp import Bad
+from tests.size import spread
 from tests.swarm.observer import checksum
 from tests.swarm.passing import passing, states
 from tests.swarm.world import World
@@ -177,7 +178,7 @@ def story(stories: list[Story], lab: Lab, tmp_path_factory: pytest.TempPathFacto
 
 def cases() -> list[Any]:
     quick = [pytest.param(case, marks=pytest.mark.crash_too, id=case.id) for case in QUICK]
-    return quick + [pytest.param(case, marks=pytest.mark.crash, id=case.id) for case in CASES]
+    return quick + [pytest.param(case, marks=pytest.mark.crash, id=case.id) for case in spread(CASES, 10)]
 
 
 @pytest.mark.parametrize("case", cases())

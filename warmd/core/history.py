@@ -312,6 +312,8 @@ def _data_of(before: str | None, run: Run) -> str | None:
     """Whose the data is from this state on: a deploy hands it to the new version, a restore back."""
     if run.state is State.DEPLOYING:
         return run.plan.to_version
+    if run.state is State.CAPTURING:  # again, before anything was deployed
+        return run.plan.from_version or before
     if run.state is State.REDEPLOYING and State.RESTORING in (state for state, _ in run.states):
         return run.plan.to_version if run.plan.kind is Kind.RESTORE else run.plan.from_version
     return before

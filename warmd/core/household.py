@@ -16,6 +16,13 @@ LOOK = "look-failed"
 #: (kind, candidate); the candidate is a service's name, or "" for what concerns all of them.
 Condition: TypeAlias = tuple[str, str]
 
+#: What becomes of the alerts that a damaged journal knew of. It stands in the alert that tells of it.
+LEFT = (
+    "Alerts about {what} that were open then stay open in the spool: nothing resolves them. What still holds "
+    "is told anew, under a new id and the same fingerprint. What was not delivered by then is only in the "
+    "damaged journal."
+)
+
 #: Failures in a row before somebody is told of what may pass by itself.
 TRIES = 3
 
@@ -69,15 +76,16 @@ def wanted(
 
 
 def _journal(name: str, error: JournalError) -> Notice:
-    commands = [f"warmd history {name}"]
+    commands, detail = [f"warmd history {name}"], str(error)
     if isinstance(error, JournalDamaged) and error.aside:
         commands = [error.aside, f"warmd adopt {name}"]
+        detail = f"{detail}\n{LEFT.format(what=name)}"
     return Notice(
         JOURNAL,
         name,
         CRITICAL,
         f"{name}: its journal can't be trusted; nothing is done for it",
-        str(error),
+        detail,
         commands=tuple(commands),
     )
 
@@ -101,6 +109,6 @@ def lost(name: str, error: JournalDamaged) -> Notice:
         name,
         WARNING,
         "the journal of warmd's own alerts was damaged; a new one was begun",
-        f"{error.message}\nAlerts about warmd as a whole that were open then are not resolved any more.",
+        f"{error.message}\n{LEFT.format(what='warmd as a whole')}",
         commands=("warmd alerts",),
     )

@@ -55,6 +55,7 @@ class Event(StrEnum):
     RECOVER = "recover"  # put version and data back
     REVERT = "revert"  # put the version back; there is no data
     GIVE_UP = "give-up"
+    STALE = "stale"  # nothing is deployed yet, and the data is not what was copied any more
     FOREIGN = "foreign"  # somebody else changed the stack meanwhile: nothing is done against them
     RESTART = "restart"  # a person asked for the old version's start to be tried again
     RETRY = "retry"  # a person asked for a stuck rollback to go on
@@ -117,6 +118,7 @@ TABLE: Mapping[State, Mapping[Event, State]] = MappingProxyType(
         },
         State.DEPLOYING: {
             Event.DONE: State.GATING,
+            Event.STALE: State.CAPTURING,
             Event.RECOVER: State.HALTING,
             Event.REVERT: State.REDEPLOYING,
             Event.GIVE_UP: State.STUCK,
@@ -149,6 +151,7 @@ TABLE: Mapping[State, Mapping[Event, State]] = MappingProxyType(
         },
         State.RESTORING: {
             Event.DONE: State.REDEPLOYING,
+            Event.GIVE_UP: State.STUCK,
             Event.FAILED: State.STUCK,
             Event.FOREIGN: State.STUCK,
         },

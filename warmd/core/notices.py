@@ -14,8 +14,9 @@ from warmd.core import gate, rules
 from warmd.core.gate import Action, Decision, Held
 from warmd.core.history import Failure, History
 from warmd.core.machine import REVIVAL, Event, State
-from warmd.core.model import Catalog, Note
+from warmd.core.model import Catalog, Json, Note
 from warmd.core.runs import Cause, Kind, Run
+from warmd.core.text import plain
 
 #: Failures before anything was touched that may pass by themselves are told from this many on.
 TRANSIENT_TRIES = 3
@@ -247,19 +248,42 @@ def of_source(catalog: Catalog, now: datetime, service: str) -> Notice | None:
 
 
 def changes(
-    wanted_now: tuple[Notice, ...], open_now: Mapping[tuple[str, str], str], *, judged: bool = True
+    wanted_now: tuple[Notice, ...],
+    open_now: Mapping[tuple[str, str], str],
+    *,
+    judged: bool = True,
+    said: Mapping[str, Json] | None = None,
 ) -> Changes:
-    """What to open and what to resolve. ``open_now`` maps (kind, candidate) to a fingerprint.
+    """What to resolve and then to open. ``open_now`` maps (kind, candidate) to a fingerprint, ``said`` that
+    to the open alert.
 
-    A look that did not judge the releases (``judged``) knows nothing of what holds them.
+    A look that did not judge the releases (``judged``) knows nothing of what holds them. What is to be
+    typed for a run may change while it lasts: then the alert ends, and another says it.
     """
+    said = said or {}
+    renewed = {
+        key: fingerprint
+        for n in wanted_now
+        if (fingerprint := open_now.get(key := (n.kind, n.candidate)))
+        and _says_else(n, said.get(fingerprint))
+    }
     conditions = {(n.kind, n.candidate) for n in wanted_now}
     if not judged:
         conditions |= {key for key in open_now if key[0] in _OF_RELEASES}
     return Changes(
-        opens=tuple(n for n in wanted_now if (n.kind, n.candidate) not in open_now),
-        resolves=tuple(fingerprint for key, fingerprint in open_now.items() if key not in conditions),
+        opens=tuple(
+            n for n in wanted_now if (key := (n.kind, n.candidate)) not in open_now or key in renewed
+        ),
+        resolves=tuple(f for key, f in open_now.items() if key not in conditions or key in renewed),
     )
+
+
+def _says_else(notice: Notice, body: Json | None) -> bool:
+    """Whether the open alert of a stuck or waiting run tells of another reason, or of other ways out."""
+    if body is None or notice.kind != State.STUCK.value:
+        return False
+    now = (notice.run, plain(notice.detail), list(notice.commands))
+    return now != (body["run"], body["detail"], list(body["commands"]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -209,11 +209,12 @@ def _lost_by_a_restore(run: Run, now: datetime) -> str:
 def too_late(run: Run, *, now: datetime) -> str:
     """Why a rollback that was decided in time must not begin any more, or "".
 
-    Between the decision and the stop of the new version warmd may have been away for days, in which
-    people worked with it. Asked each time before the halt; a person's own word is never too late.
+    Between the decision and the stop of the new version, or between that and the restore, warmd may have
+    been away for days, in which people worked with it. Asked each time before the halt and before the
+    restore; a person's own word is never too late.
     """
     by_a_person = run.plan.kind is Kind.RESTORE or State.STUCK in (state for state, _ in run.states)
-    if run.state is not State.HALTING or by_a_person:
+    if run.state not in (State.HALTING, State.RESTORING) or by_a_person:
         return ""
     return _lost_by_a_restore(run, now)
 

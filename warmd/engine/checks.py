@@ -42,9 +42,10 @@ class Checks:
     async def data_is_there(self, run: Run) -> tuple[str, ...]:
         """The volumes of what was good. Where one is gone, whatever starts would start empty, and look well.
         Raises Refused."""
-        if not self._service.copy or run.plan.kind is Kind.RESTORE or run.plan.previous is None:
+        good = run.plan.previous or (self._before.bundle if self._before else None)
+        if not self._service.copy or run.plan.kind is Kind.RESTORE or good is None:
             return ()
-        old = await bundles.fetch(self._shop, run.plan.previous)
+        old = await bundles.fetch(self._shop, good)
         mounts = specs.mounts(old.services, {image: {} for image in old.images.values()})
         wanted = cover(mounts, stack=self._service.stack, exclude=self._service.exclude).volumes
         present = {v.name for v in await self._shop.swarm.volumes()}

@@ -8,9 +8,10 @@ from contextlib import suppress
 import anyio
 import structlog
 
-from warmd.core import household
-from warmd.core.household import Trouble
-from warmd.core.notices import Notice
+from warmd.core import alerts, household
+from warmd.core import history as h
+from warmd.core.household import Condition, Trouble
+from warmd.core.journal import Draft
 from warmd.engine import notify
 from warmd.engine.ledger import Ledger
 from warmd.engine.service import Shop
@@ -29,7 +30,6 @@ class Household:
         self.ledger = Ledger(shop.journals, DAEMON)
         self._shop = shop
         self._settling = anyio.Lock()
-        self._lost: Notice | None = None
 
     @property
     def unsettled(self) -> bool:
@@ -45,14 +45,40 @@ class Household:
 
     async def _load(self) -> None:
         """What is open, from the journal. One that is damaged says nothing of any service: it must not
-        keep the rest from being told, so a new one is begun, and that is told too."""
+        keep the rest from being told, so a new one is begun, and that is its first record: whoever is
+        killed in between leaves a journal that is still damaged, or an alert that is still to be told."""
         try:
             await self.ledger.load()
         except JournalDamaged as error:
             log.error("daemon.journal-set-aside", why=error.message)
-            await self._shop.journals.set_aside(DAEMON)
-            self._lost = household.lost(DAEMON, error)
+            await self._shop.journals.set_aside(DAEMON, self._lost(error))
             await self.ledger.load()
+
+    def _lost(self, error: JournalDamaged) -> Draft:
+        """The alert that the journal was damaged, opened."""
+        notice, now = household.lost(DAEMON, error), self._shop.clock.now()
+        alert = alerts.open_alert(
+            installation=self._shop.installation,
+            host=self._shop.host,
+            seq=1,
+            kind=notice.kind,
+            severity=notice.severity,
+            service=None,
+            stack=None,
+            summary=notice.summary,
+            at=now,
+            detail=notice.detail,
+            candidate=notice.candidate,
+            commands=notice.commands,
+        )
+        return h.alert_opened(now, alert.fingerprint, alert.file_name, alert.to_json())
+
+    def _untold(self) -> set[Condition]:
+        """That the journal was damaged, until it was told: it is over only then."""
+        key, history = (household.JOURNAL, DAEMON), self.ledger.history
+        fingerprint = notify.conditions(self.ledger).get(key)
+        told = fingerprint is None or history.alerts[fingerprint].name not in history.undelivered
+        return set() if told else {key}
 
     async def settle(self, looks: Mapping[str, Trouble | None], *, services: Collection[str]) -> None:
         """Make the open alerts fit ``looks``: how each service fared that was looked at, of all
@@ -61,12 +87,10 @@ class Household:
         try:
             async with self._settling:
                 await self._load()
-                if not troubles and not self.unsettled and self._lost is None:
+                if not troubles and not self.unsettled:
                     return
                 open_now = notify.conditions(self.ledger)
                 wanted = household.wanted(troubles, services=len(services), open_now=open_now)
-                if self._lost is not None:
-                    wanted, self._lost = (*wanted, self._lost), None
                 await notify.settle(
                     self.ledger,
                     self._shop,
@@ -75,7 +99,8 @@ class Household:
                     stack=None,
                     current=None,
                     # Of those that were not looked at nothing is known.
-                    leave={key for key in open_now if key[1] in services and key[1] not in looks},
+                    leave={key for key in open_now if key[1] in services and key[1] not in looks}
+                    | self._untold(),
                 )
         except WarmdError as error:
             log.error("daemon.alerts-failed", why=str(error))

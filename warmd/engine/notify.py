@@ -36,11 +36,12 @@ async def settle(
     do those in ``leave``, by (kind, candidate).
     """
     known = {key: fingerprint for key, fingerprint in conditions(ledger).items() if key not in leave}
-    changes = notices.changes(wanted, known, judged=judged)
-    for notice in changes.opens:
-        await _open(ledger, shop, notice, service=service, stack=stack, current=current)
+    said = {a.fingerprint: a.body for a in ledger.history.alerts.values()}
+    changes = notices.changes(wanted, known, judged=judged, said=said)
     for fingerprint in changes.resolves:
         await _resolve(ledger, shop, fingerprint, resolution)
+    for notice in changes.opens:
+        await _open(ledger, shop, notice, service=service, stack=stack, current=current)
     await deliver(ledger, shop)
 
 

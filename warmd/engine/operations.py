@@ -16,7 +16,7 @@ from warmd.core.runs import Cause, Kind, Run, RunPlan
 from warmd.core.versions import Version
 from warmd.engine import bundles
 from warmd.engine.reconcile import Look, Reconciler
-from warmd.engine.terms import Terms, adoptable, current_of, runs_well, unknown
+from warmd.engine.terms import Terms, adoptable, current_of, runs, unknown
 from warmd.errors import NotFound, Refused
 
 
@@ -100,8 +100,7 @@ class Operations:
                 raise Refused(
                     f"{self._name}: nothing runs that could be adopted", hint=f"warmd deploy {self._name}"
                 )
-            seen = await self._service.deployer.seen()
-            if not any(s.running or s.job for s in seen.services):
+            if not runs(view):
                 # Scaled to zero, it would be good like that for ever.
                 raise Refused(
                     f"{self._name}: not one task of it runs, so there is nothing to adopt",
@@ -130,13 +129,13 @@ class Operations:
     async def deploy(self, *, uid: int, version: str | None = None, why: str = "") -> Run:
         """Deploy what is rendered now, of the running version or a given one, as a run like any other.
 
-        A given version is a person's word for data that another than last good worked on, where what did is
-        not there to be adopted: last good is no way back any more, so the run is a first deploy.
+        A given version is a person's word for data that another than last good worked on, where nothing runs
+        that could be adopted: last good is no way back any more, so the run is a first deploy.
         """
         async with self._turn():
             view = await self._view()
             whose = gate.others_data(view) if view.history.last_good else None
-            self._terms.ready(view, whose=None if version and not runs_well(view) else whose)
+            self._terms.ready(view, whose=None if version and not runs(view) else whose)
             data_of = Version.parse(whose) if whose else current_of(view)
             release = self._terms.release_for(view, version, data_of)
             first = whose or view.history.last_good is None
@@ -145,7 +144,7 @@ class Operations:
                 plan = replace(plan, previous=None, from_version=data_of.text if data_of else None)
             # Data without a known version is copied before anything new starts on it.
             plan = replace(plan, copy=plan.copy or (self._service.copy and bool(view.data)))
-            candidate = self._terms.candidate(view, release, current_of(view))
+            candidate = self._terms.candidate(view, release, data_of)
             if candidate and candidate.approved:
                 plan = replace(plan, approval=candidate.approved.id)
             return await self._run(plan)
@@ -166,10 +165,13 @@ class Operations:
             info = await self._terms.snapshot(snapshot)
             bundle, version = await self._terms.specs(info)
             release = view.catalog.find(Version.parse(version or ""))
+            plan = self._r.plan(Kind.RESTORE, None, by=f"uid {uid}", why=why)
+            left = Version.parse(gate.data_of(view) or "")  # what it speaks against, whoever deployed it
             plan = replace(
-                self._r.plan(Kind.RESTORE, None, by=f"uid {uid}", why=why),
+                plan,
                 target=await bundles.keep(self._shop, bundle),
                 to_version=version,
+                from_version=left.text if left else plan.from_version,
                 snapshot=info.handle,
                 commit=release.commit if release else None,
                 inputs=await self._service.deployer.inputs(release) if release else None,

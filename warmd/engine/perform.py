@@ -32,7 +32,7 @@ from warmd.engine.good import Origin, record_good
 from warmd.engine.hands import Hands
 from warmd.engine.service import Service, Shop
 from warmd.engine.watch import blind, watch
-from warmd.errors import Foreign, Refused
+from warmd.errors import Foreign, Refused, SnapshotError
 from warmd.ports import Ask, CaptureRequest, Volume
 
 log = structlog.get_logger("warmd.run")
@@ -133,7 +133,9 @@ class Effects:
 
     async def _stop(self, run: Run) -> Done:
         await self._halt(run)
-        return Done(Event.DONE)
+        # After a person's retry whatever stood there counts as ours: from the stop on it is told again.
+        told = run.stands is None and run.state is State.HALTING
+        return Done(Event.DONE, {"stands": await self._hands.stands(run)} if told else {})
 
     async def _capture(self, run: Run) -> Done:
         # Whoever scaled it up since the stop would be writing: prove again that nothing runs.
@@ -168,8 +170,8 @@ class Effects:
         target = await bundles.with_secrets(
             self._service, self._shop, await self._target(run), run.plan.to_version
         )
-        if await self._stopped_before(run, run.forth):
-            await self._copy_anew_if_moved(run)
+        if await self._stopped_before(run, run.forth) and (what := await self._out_of_date(run)):
+            return Done(Event.STALE, detail=f"copied anew, because of what was written since: {what}")
         await self._checks.require_volumes(run)
         await self._post(run, target, self._labels(run.forth, run.plan.to_version))
         return Done(Event.DONE, {"stands": await self._hands.stands(run)})
@@ -266,12 +268,12 @@ class Effects:
         volumes = await self._shop.swarm.volumes()
         return await self._service.snapshotter.moved(run.snapshot, volumes=volumes)
 
-    async def _copy_anew_if_moved(self, run: Run) -> None:
-        """What the new version starts on is what a rollback would put back."""
-        if what := await self._moved(run, after=State.SEALING):
-            log.warning("snapshot.out-of-date", service=self._service.name, run=run.plan.id, written=what)
-            await self._capture(run)
-            await self._seal(run)
+    async def _out_of_date(self, run: Run) -> str:
+        """Why the copy is not what a rollback should put back, once the new version starts on the data."""
+        try:
+            return await self._moved(run, after=State.SEALING)
+        except SnapshotError as error:
+            return f"the copy can't be read: {error}"
 
     async def _require_unmoved(self, run: Run, *, after: State) -> None:
         """Raises Foreign where the data that was put back is not what it was then."""

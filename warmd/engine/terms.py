@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from warmd.core import gate
 from warmd.core.gate import Candidate, View
-from warmd.core.model import Bundle, Health, Release, SnapshotInfo
+from warmd.core.model import Bundle, Release, SnapshotInfo
 from warmd.core.versions import Version
 from warmd.engine.service import Service, Shop
 from warmd.errors import NotFound, Refused
@@ -36,7 +36,7 @@ class Terms:
             raise Refused(f"{self._name}: {view.paused}", hint=self._way_on())
         if view.history.last_good and whose:
             way = f"warmd adopt {self._name}" + ("" if adoptable(view) else " --version V")
-            if view.down or not view.deployed:
+            if not runs(view):
                 way = f"warmd deploy {self._name} --version V"
             raise Refused(
                 f"{self._name}: {whose} worked on its data, which is not last good's any more",
@@ -118,9 +118,9 @@ def adoptable(view: View) -> Version | None:
     return current_of(view) if labelled and view.strange is None else None
 
 
-def runs_well(view: View) -> bool:
-    """Whether what somebody moved the stack to runs, and its label says what it is."""
-    return adoptable(view) is not None and view.health.health is Health.HEALTHY
+def runs(view: View) -> bool:
+    """Whether something of it runs, which could be adopted."""
+    return view.seen is not None and any(s.running or s.job for s in view.seen.services)
 
 
 def unknown(view: View) -> str:

@@ -39,7 +39,7 @@ def test_every_call_is_in_the_list(stages: Stages) -> None:
 
 
 @pytest.mark.crash
-@pytest.mark.parametrize("case", share(EVERY, "", 15), ids=str)
+@pytest.mark.parametrize("case", share(EVERY, "", 10), ids=str)
 def test_version_and_data_go_back_once_whatever_fails_once(stages: Stages, case: Case) -> None:
     with stages.story() as stage:
         rolled_back(stage, case)

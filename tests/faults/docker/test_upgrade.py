@@ -45,7 +45,7 @@ def test_every_call_is_in_the_list(stages: Stages) -> None:
         assert set(seen) - SOMETIMES == set(calls(UPGRADE))
 
 
-@pytest.mark.parametrize("case", share(EVERY, QUICK, 30), ids=str)
+@pytest.mark.parametrize("case", share(EVERY, QUICK, 20), ids=str)
 def test_an_upgrade_is_made_once_whatever_fails_once(stages: Stages, case: Case) -> None:
     with stages.story() as stage:
         upgraded(stage, case)
