@@ -220,15 +220,25 @@ class Snapshotter(Protocol):
     async def seal(self, handle: SnapshotHandle) -> SnapshotInfo:
         """Read back and verify; sealing twice is fine. Raises SnapshotError where it is not whole."""
 
-    async def restore(self, handle: SnapshotHandle, *, run: str, volumes: Sequence[Volume]) -> None:
+    async def restore(
+        self,
+        handle: SnapshotHandle,
+        *,
+        run: str,
+        volumes: Sequence[Volume],
+        still: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
         """Verify, extract beside, swap; what was there goes to quarantine. Idempotent a ``run``.
         ``volumes`` are those that are there now, others among them: data goes where they lie, wherever
-        it was copied from. Raises SnapshotError with the volumes untouched where the archive is not
-        whole, or one of its volumes is not among them."""
+        it was copied from. ``still`` proves that nothing runs: it is asked when all is verified and lies
+        ready, right before anything is swapped, also where an earlier call got so far. What it raises
+        goes through; nothing is swapped then, and a later call does it. Raises SnapshotError with the
+        volumes untouched where the archive is not whole, or one of its volumes is not among them."""
 
     async def moved(self, handle: SnapshotHandle, *, volumes: Sequence[Volume]) -> str:
         """What was written to since the volumes were captured in this snapshot, or restored from it: the
-        first file that shows it; empty where nothing was. Reads no content."""
+        first file that shows it; empty where nothing was. Reads no content. Raises SnapshotError
+        where the snapshot is gone, can't be read or is not sealed: that says nothing of the volumes."""
 
     async def snapshots(self) -> Sequence[SnapshotInfo]:
         """All of this service, oldest first."""
@@ -264,8 +274,9 @@ class JournalStore(Protocol):
     async def reserve(self, service: str) -> None:
         """Make sure that the records of one run will find room. Raises Transient where they may not."""
 
-    async def set_aside(self, service: str) -> None:
-        """Keep what is there under another name, so that a new journal begins."""
+    async def set_aside(self, service: str, first: Draft) -> None:
+        """Keep what is there under another name, and begin a new journal with ``first``, in one step:
+        whatever happens meanwhile, the next process finds the old one or the new one."""
 
 
 class Blobs(Protocol):

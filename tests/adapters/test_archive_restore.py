@@ -290,6 +290,22 @@ def _each_step(place: Place) -> None:
         assert [path.name for path in w.parent.iterdir()] == ["_data"]
 
 
+def test_a_record_that_was_never_finished_is_cleared_whichever_run_comes_next(place: Place) -> None:
+    """Killed before its name was given, and what comes back has another one: somebody worked on the data."""
+    (place.data("v") / "x").write_text("good")
+    place.sealed("r1", "v")
+    home, outside = place.folder / "quarantine", place.root / "outside"
+    others = [home / "r2" / "v" / ".restore.json.partial", home / ".restore.json.partial"]
+    others += [home / "r2" / "other.partial", outside / ".restore.json.partial"]
+    for other in (*others, home / "r2" / ".restore.json.partial"):
+        other.parent.mkdir(parents=True, exist_ok=True)
+        other.write_text("half")
+    (home / "link").symlink_to(outside)
+    place.restore("r1", "r2-1")
+    assert not (home / "r2" / ".restore.json.partial").exists()
+    assert [other for other in others if not other.exists()] == [], "nothing else was touched"
+
+
 def test_a_new_folder_made_while_it_lay_half_done_is_kept_too(place: Place) -> None:
     (place.data("v") / "x").write_text("good")
     place.sealed("r1", "v")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -17,7 +19,7 @@ from anyio import from_thread, to_thread
 from warmd.adapters import files
 from warmd.adapters.journal_file import JournalFiles
 from warmd.core.journal import Draft, encode
-from warmd.errors import JournalError, Permanent, Transient
+from warmd.errors import JournalDamaged, JournalError, Permanent, Transient
 
 AT = datetime(2026, 1, 31, tzinfo=UTC)
 
@@ -285,6 +287,85 @@ def test_an_append_is_on_disk_before_it_returns(tmp_path: Path) -> None:
         f"fsync {services}/sso",
         f"fsync {services}",
         *[f"write {journal}", f"fsync {journal}", f"write {journal}.tip"] * 3,
+    ]
+
+
+async def damaged(services: Path) -> tuple[Path, bytes]:
+    path = await filled(services, 3)
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-1]))
+    return path, path.read_bytes()
+
+
+async def test_what_is_set_aside_is_kept_and_the_new_journal_begins_with_what_was_given(
+    tmp_path: Path,
+) -> None:
+    path, content = await damaged(tmp_path)
+    tip = path.with_name("journal.tip").read_bytes()
+    store = JournalFiles(tmp_path)
+    await store.set_aside("sso", draft(7))
+    assert {f.read_bytes() for f in (path.parent / "damaged").iterdir()} == {content, tip}
+    assert path.stat().st_mode & 0o7777 == 0o600
+    for opened in (store, JournalFiles(tmp_path)):
+        assert [r.data["n"] for r in (await opened.load("sso"))[0]] == [7]
+    await store.append("sso", draft(8), expected=1)
+    assert {f.name for f in path.parent.iterdir()} == {"journal", "journal.tip", "damaged"}
+    path.write_bytes(b"")
+    with pytest.raises(JournalDamaged, match="cut short"):
+        await JournalFiles(tmp_path).load("sso")
+
+
+async def test_on_a_full_disk_nothing_is_set_aside_and_later_it_is(small_disk: Path) -> None:
+    services = small_disk / "services"
+    services.mkdir()
+    path, content = await damaged(services)
+    filler = small_disk / "filler"
+    with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+    store = JournalFiles(services)
+    for _ in range(3):
+        with pytest.raises(Transient, match="No space left on device"):
+            await store.set_aside("sso", draft(7))
+        assert path.read_bytes() == content
+        assert not list((path.parent / "damaged").iterdir()), "nothing piles up"
+        with pytest.raises(JournalDamaged):
+            await store.load("sso")
+    filler.unlink()
+    await store.set_aside("sso", draft(7))
+    assert [r.data["n"] for r in (await store.load("sso"))[0]] == [7]
+
+
+SETTING_ASIDE = """
+import anyio, pathlib, sys
+from datetime import UTC, datetime
+from warmd.adapters.journal_file import JournalFiles
+from warmd.core.journal import Draft
+
+anyio.run(JournalFiles(pathlib.Path(sys.argv[1])).set_aside, "sso", Draft("t", datetime.now(UTC), {}))
+"""
+
+
+async def test_a_power_cut_while_it_is_set_aside_finds_the_old_journal_its_tip_or_the_new_one(
+    tmp_path: Path,
+) -> None:
+    """In the kernel's own words: nothing is taken away before what takes its place is there to stay."""
+    trace, services = tmp_path / "trace", tmp_path / "services"
+    services.mkdir()
+    path, _ = await damaged(services)
+    calls = ["strace", "-f", "-y", "-z", "-qq", "-o", str(trace), "-e", "trace=/^(fsync|link|rename|unlink)"]
+    await anyio.run_process([*calls, sys.executable, "-c", SETTING_ASIDE, str(services)])
+    seen = [line.split(maxsplit=1)[1] for line in trace.read_text().splitlines() if f"{services}/" in line]
+    dull = rf"\d+<|{path.parent}/?|[<>\",()]|\d{{9,}}|= .*"
+    assert [" ".join(re.sub(dull, " ", call).split()) for call in seen] == [
+        "fsync",  # the folder "damaged" was made
+        "fsync journal.new",
+        "link journal damaged/journal.",
+        "link journal.tip damaged/journal.tip.",
+        "fsync damaged",
+        "rename journal.new journal",
+        "fsync",
+        "unlink journal.tip",
+        "fsync",
     ]
 
 

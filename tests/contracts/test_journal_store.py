@@ -118,3 +118,17 @@ async def test_room_can_be_held_before_and_after_the_first_record_and_is_no_reco
     record, _ = await store.append("sso", draft(1), expected=token)
     assert record.seq == 2
     assert (await open_store().load("proxy")) == ((), 0)
+
+
+async def test_what_is_set_aside_makes_room_for_a_journal_that_begins_with_what_was_given(
+    open_store: Open,
+) -> None:
+    store = open_store()
+    for n in range(2):
+        await store.append("sso", draft(n), expected=n)
+    await store.set_aside("sso", draft(7))
+    for same in (store, open_store()):
+        records, token = await same.load("sso")
+        assert [(r.seq, r.data["n"]) for r in records] == [(1, 7)]
+    await store.append("sso", draft(8), expected=token)
+    assert len((await open_store().load("sso"))[0]) == 2

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import cast
 
 import anyio
+import anyio.lowlevel
 import pytest
 from pydantic import ValidationError
 
@@ -104,6 +105,63 @@ async def test_nothing_moved_since_a_copy_was_made_or_put_back(
     assert await snapshotter.moved(handle, volumes=[volume]) == ""
 
 
+class _SomebodyStartedIt(TimeoutError):
+    """An OSError too, as deadlines of the swarm are: nobody may take it for one of the disk."""
+
+
+async def test_where_something_runs_by_then_nothing_is_swapped_and_a_later_call_does_it(
+    snapshotter: Snapshotter, volume: Volume
+) -> None:
+    handle = await snapshotter.capture(request_of("r1", volume))
+    await snapshotter.seal(handle)
+    file = Path(volume.mountpoint) / "x"
+    file.write_text("newer")
+    before = file.stat()
+
+    async def still() -> None:
+        raise _SomebodyStartedIt
+
+    for _ in range(2):  # what the first one made ready is there at the second, and it is asked again
+        with pytest.raises(_SomebodyStartedIt):
+            await snapshotter.restore(handle, run="r2", volumes=[volume], still=still)
+        assert (file.stat(), file.read_text()) == (before, "newer")
+    if isinstance(snapshotter, none.NoSnapshotter):
+        return
+    await snapshotter.restore(handle, run="r2", volumes=[volume])
+    assert file.read_text() == "good"
+
+
+@pytest.mark.parametrize("snapshotter", ["archive", "trees"], indirect=True)
+async def test_it_asks_when_all_lies_ready_and_before_anything_is_swapped(
+    snapshotter: Snapshotter, volume: Volume, tmp_path: Path
+) -> None:
+    other = tmp_path / "docker" / "volumes" / "sso_other" / "_data"
+    other.mkdir(parents=True)
+    volumes = [volume, Volume("sso_other", "local", str(other))]
+    places = [Path(each.mountpoint) for each in volumes]
+    for place in places:
+        (place / "x").write_text("good")
+    handle = await snapshotter.capture(request_of("r1", *volumes))
+    await snapshotter.seal(handle)
+    for place in places:
+        (place / "x").write_text("newer")
+    asked = []
+
+    async def still() -> None:
+        await anyio.lowlevel.checkpoint()  # it is asked on the loop
+        for place in places:
+            assert (place / "x").read_text() == "newer"
+            (ready,) = (beside for beside in place.parent.iterdir() if beside != place)
+            assert (ready / "x").read_text() == "good"
+        asked.append("")
+
+    await snapshotter.restore(handle, run="r2", volumes=volumes, still=still)
+    assert len(asked) == 1
+    assert [(place / "x").read_text() for place in places] == ["good", "good"]
+    await snapshotter.restore(handle, run="r2", volumes=volumes, still=still)
+    assert len(asked) == 1, "there was nothing left to swap"
+
+
 async def test_no_volumes_are_fine(snapshotter: Snapshotter) -> None:
     await snapshotter.make_room(())
     handle = await snapshotter.capture(request_of("r1"))
@@ -196,6 +254,86 @@ async def test_a_restore_that_was_killed_is_finished_whatever_became_of_the_snap
     (context.folder / "snapshots" / "r1" / "manifest.json").write_text("damaged by now")
     await keeper.restore(handle, run="r2", volumes=[volume])
     assert (Path(volume.mountpoint) / "x").read_text() == "good"
+
+
+@pytest.mark.parametrize("at", ["staged", "old out sso_data"])
+@pytest.mark.parametrize("run", ["r2", "r3"], ids=["of the same run", "of another one, which comes after it"])
+async def test_going_on_after_a_kill_asks_too(
+    keeper: Snapshotter, context: Context, volume: Volume, at: str, run: str
+) -> None:
+    handle = await keeper.capture(request_of("r1", volume))
+    await keeper.seal(handle)
+    (Path(volume.mountpoint) / "x").write_text("newer")
+
+    def step(name: str) -> None:
+        if name == at:
+            raise _Ended
+
+    async def still() -> None:
+        raise _SomebodyStartedIt
+
+    with pytest.raises(_Ended):
+        restore(context.folder, "r1", run="r2", at=NOW, check=lambda: None, step=step)
+    was_there = _is_there(volume)
+    volume_folder = Path(volume.mountpoint)
+    with pytest.raises(_SomebodyStartedIt):
+        await keeper.restore(handle, run=run, volumes=[volume], still=still)
+    assert _is_there(volume) == was_there
+    assert not was_there or (volume_folder / "x").read_text() == "newer"
+    await keeper.restore(handle, run=run, volumes=[volume])
+    assert (volume_folder / "x").read_text() == "good"
+
+
+async def test_cancelled_while_it_asks_it_returns_at_once(keeper: Snapshotter, volume: Volume) -> None:
+    handle = await keeper.capture(request_of("r1", volume))
+    await keeper.seal(handle)
+    (Path(volume.mountpoint) / "x").write_text("newer")
+    asked = anyio.Event()
+
+    async def still() -> None:
+        asked.set()
+        await anyio.sleep_forever()
+
+    async def put_back() -> None:
+        await keeper.restore(handle, run="r2", volumes=[volume], still=still)
+
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as group:
+            group.start_soon(put_back)
+            await asked.wait()
+            group.cancel_scope.cancel()
+    assert group.cancel_scope.cancelled_caught
+    assert (Path(volume.mountpoint) / "x").read_text() == "newer"
+    await keeper.restore(handle, run="r2", volumes=[volume])  # the folder's lock was let go
+    assert (Path(volume.mountpoint) / "x").read_text() == "good"
+
+
+@pytest.mark.parametrize("snapshotter", ["archive", "trees"], indirect=True)
+@pytest.mark.parametrize(
+    "lost", ["", "manifest.json", "sealed"], ids=["gone", "without manifest", "unsealed"]
+)
+async def test_a_snapshot_that_can_not_be_put_back_does_not_say_that_nobody_wrote(
+    snapshotter: Snapshotter, context: Context, volume: Volume, lost: str
+) -> None:
+    handle = await snapshotter.capture(request_of("r1", volume))
+    await snapshotter.seal(handle)
+    (context.folder / "snapshots" / "r1" / lost).rename(context.folder / "elsewhere")
+    with pytest.raises(SnapshotError):
+        await snapshotter.moved(handle, volumes=[volume])
+
+
+@pytest.mark.parametrize("left", [None, b""], ids=["gone", "empty"])
+async def test_a_listing_that_can_not_be_read_does_not_say_that_somebody_wrote(
+    keeper: Snapshotter, context: Context, volume: Volume, left: bytes | None
+) -> None:
+    handle = await keeper.capture(request_of("r1", volume))
+    await keeper.seal(handle)
+    listing = context.folder / "snapshots" / "r1" / "1-sso_data.files.jsonl.zst"
+    listing.unlink()
+    if left is not None:
+        listing.write_bytes(left)
+    with pytest.raises(SnapshotError, match=r"files\.jsonl\.zst"):
+        await keeper.moved(handle, volumes=[volume])
 
 
 @pytest.mark.parametrize("put_back", [False, True], ids=["copied", "put back"])

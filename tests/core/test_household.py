@@ -71,7 +71,6 @@ def test_docker_is_told_once_with_how_many_it_concerns() -> None:
 @pytest.mark.parametrize(
     ("error", "commands"),
     [
-        pytest.param(DAMAGED, ("mv j damaged/", "warmd adopt sso"), id="damaged: begin a new one"),
         pytest.param(JournalError("newer"), ("warmd history sso",), id="newer: nothing to move away"),
         pytest.param(JournalDamaged("x"), ("warmd history sso",), id="nobody knows where it is"),
     ],
@@ -79,6 +78,21 @@ def test_docker_is_told_once_with_how_many_it_concerns() -> None:
 def test_a_journal_alert_says_what_to_type(error: JournalError, commands: tuple[str, ...]) -> None:
     (notice,) = household.wanted({"sso": Trouble(error, 3)}, services=1)
     assert (notice.severity, notice.detail, notice.commands) == ("critical", str(error), commands)
+
+
+def test_who_begins_a_new_journal_is_told_what_becomes_of_the_alerts_of_the_old_one() -> None:
+    (notice,) = household.wanted({"sso": Trouble(DAMAGED)}, services=1)
+    assert (notice.severity, notice.commands) == ("critical", ("mv j damaged/", "warmd adopt sso"))
+    own = household.lost("warmd.daemon", DAMAGED)
+    for detail, begins, whose in (
+        (notice.detail, str(DAMAGED), "about sso"),
+        (own.detail, DAMAGED.message, "about warmd as a whole"),
+    ):
+        assert detail.startswith(f"{begins}\n")
+        assert whose in detail
+        assert "stay open in the spool: nothing resolves them" in detail
+        assert "under a new id and the same fingerprint" in detail
+        assert "not delivered by then is only in the damaged journal" in detail
 
 
 def test_a_failed_look_says_how_often() -> None:
@@ -106,4 +120,3 @@ def test_a_lone_pass_tells_at_once_of_what_no_later_look_would_mend(
 def test_what_became_of_its_own_journal_is_told() -> None:
     notice = household.lost("warmd.daemon", DAMAGED)
     assert (notice.kind, notice.candidate, notice.severity) == ("journal-damaged", "warmd.daemon", "warning")
-    assert notice.detail.startswith("j:3: was changed\n")

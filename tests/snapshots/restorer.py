@@ -1,4 +1,4 @@
-"""Restores in processes of their own, which end where a test says: it kills them, or they kill themselves.
+"""Restores and copies in processes that end where a test says: it kills them, or they kill themselves.
 
 ``python -m tests.snapshots.restorer`` forks one process for each line that it reads, so that a restore
 doesn't begin with a second of imports, and answers with its process id and then with how it ended.
@@ -43,24 +43,35 @@ class _Points:
                 os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _restore(order: dict[str, Any]) -> None:
+def _work(order: dict[str, Any]) -> None:
     points = _Points(order["point"])
     sys.addaudithook(points)
-    Place(Path(order["root"])).restore("r1", order["run"])
+    place = Place(Path(order["root"]))
+    if order["run"]:
+        place.restore("r1", order["run"])
+    else:
+        place.capture("r1", *order["volumes"])
     if order["tell"]:
         Path(order["tell"]).write_text(json.dumps(points.seen))
 
 
 class Restorer:
-    """The process that forks; one restore at a time."""
+    """The process that forks; one restore or copy at a time."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self._process = process
 
     def begin(self, place: Place, run: str, *, point: int = 0, tell: Path | None = None) -> int:
         """The process id of a restore of snapshot r1; it kills itself before its ``point``-th change."""
-        order = {"root": str(place.root), "run": run, "point": point, "tell": str(tell) if tell else ""}
-        self._write(json.dumps(order))
+        return self._begin(place, point, tell, {"run": run})
+
+    def begin_copy(self, place: Place, *volumes: str, point: int = 0, tell: Path | None = None) -> int:
+        """The same of a capture of those volumes under the id r1."""
+        return self._begin(place, point, tell, {"run": "", "volumes": volumes})
+
+    def _begin(self, place: Place, point: int, tell: Path | None, what: dict[str, Any]) -> int:
+        order = {"root": str(place.root), "point": point, "tell": str(tell) if tell else ""}
+        self._write(json.dumps(order | what))
         return int(self._answer())
 
     def end(self) -> int:
@@ -102,7 +113,7 @@ def _main() -> None:
         if not child:
             code = 0
             try:
-                _restore(json.loads(line))
+                _work(json.loads(line))
             except BaseException:
                 traceback.print_exc()
                 code = 1

@@ -80,9 +80,11 @@ class MemoryJournals:
         if self._disk.full:
             raise Transient(f"can't hold room for {service}: No space left on device")
 
-    async def set_aside(self, service: str) -> None:
-        self._disk.lines.pop(service, None)
-        self._disk.records.pop(service, None)
+    async def set_aside(self, service: str, first: Draft) -> None:
+        if self._disk.full:
+            raise Transient(f"can't move away {service}: No space left on device")
+        record, line = encode(first, after=None)
+        self._disk.lines[service], self._disk.records[service] = [line], [record]
 
 
 class MemoryBlobs:

@@ -147,6 +147,17 @@ def test_after_a_retry_other_hands_are_told_as_before(world: World) -> None:
     assert "somebody" in world.history.stuck.detail
 
 
+def test_nothing_is_swapped_under_what_somebody_started_while_the_copy_was_unpacked(world: World) -> None:
+    world.publish(SECOND, App("5.1.0", behaviour="never-healthy"))
+    world.meanwhile.append(Meanwhile(1, lambda: scaled(world, 1), "snapshot.unpacked"))
+    world.pass_time(2 * HOURS)
+    assert world.history.stuck
+    assert [c.version for c in world.running()] == ["5.1.0"]
+    world.ask("retry")
+    world.pass_time(HOURS)
+    assert [c.version for c in world.running()] == ["5.0.0"]
+
+
 # --- a person's word
 
 

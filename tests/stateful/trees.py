@@ -76,23 +76,36 @@ class TreeSnapshotter:
         (self._snapshots / handle.id / "sealed").touch()
         return self._info(handle.id, manifest)
 
-    async def restore(self, handle: SnapshotHandle, *, run: str, volumes: Sequence[Volume]) -> None:
+    async def restore(
+        self,
+        handle: SnapshotHandle,
+        *,
+        run: str,
+        volumes: Sequence[Volume],
+        still: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
         self._points.at("snapshot.restore")
         manifest = await self._whole(handle)
-        for name, place in manifest["volumes"].items():
-            mountpoint, old = Path(place), self._quarantine / run / name
-            if old.exists():
-                continue  # swapped before a crash
-            copy = mountpoint.with_name(f".{run}")
+        moves = [
+            (name, Path(place), Path(place).with_name(f".{run}"), self._quarantine / run / name)
+            for name, place in manifest["volumes"].items()
+            if not (self._quarantine / run / name).exists()  # swapped before a crash
+        ]
+        for name, _, copy, _ in moves:
             shutil.rmtree(copy, ignore_errors=True)
             shutil.copytree(self._snapshots / handle.id / name, copy, symlinks=True)
             self._points.at(f"snapshot.unpacked {name}")
-            self._restoring(mountpoint, copy)
-            _swap(mountpoint, copy, old)
+        if moves and still is not None:
+            await still()
+        for name, there, copy, old in moves:
+            self._restoring(there, copy)
+            _swap(there, copy, old)
             self._points.at(f"snapshot.swapped {name}")
 
     async def moved(self, handle: SnapshotHandle, *, volumes: Sequence[Volume]) -> str:
         sums = (await self._whole(handle))["sums"]
+        if not (self._snapshots / handle.id / "sealed").exists():
+            raise SnapshotError(f"snapshot {handle.id} is not sealed")
         there = {v.name: Path(v.mountpoint) for v in volumes if v.name in sums}
         return next((name for name, place in there.items() if checksum(place) != sums[name]), "")
 

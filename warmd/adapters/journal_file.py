@@ -96,16 +96,26 @@ class _Journal:
             self._note(record)
             return record, record.seq
 
-    def set_aside(self) -> None:
+    def set_aside(self, first: Draft) -> None:
+        """At every moment what lies there is damaged, and found to be by whoever comes next, or it is the
+        new journal with its first record: the old tip speaks against both, and goes last."""
         with self.lock:
+            self._check_broken()
             self.known = None
-            place = self.path.with_name("damaged")
+            place, tip, new = self.path.with_name("damaged"), self._beside("tip"), self._beside("new")
+            record, line = encode(first, after=None)
             files.make_folder(place)
-            # The journal first: without it, a tip is damage too, and the next attempt finds it.
-            for path in (self.path, self._beside("tip")):
+            # What fails for want of room does so before there is anything under another name.
+            self._write_new(new, line)
+            for path in (self.path, tip):
                 with contextlib.suppress(FileNotFoundError):
-                    path.rename(place / f"{path.name}.{time.time_ns()}")
+                    (place / f"{path.name}.{time.time_ns()}").hardlink_to(path)
+            self._fsync_folder(place)
+            new.rename(self.path)
             self._fsync_folder(self.path.parent)
+            tip.unlink(missing_ok=True)
+            self._fsync_folder(self.path.parent)
+            self._note(record)
 
     def _beside(self, what: str) -> Path:
         return self.path.with_name(f"{self.path.name}.{what}")
@@ -198,6 +208,15 @@ class _Journal:
             os.close(fd)
         return (seen.st_dev, seen.st_ino, known.good + len(line))
 
+    def _write_new(self, path: Path, line: bytes) -> None:
+        path.unlink(missing_ok=True)  # of an attempt that failed, or was killed
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        try:
+            self._write_line(fd, line, 0)
+            self._fsync(fd)
+        finally:
+            os.close(fd)
+
     def _write_line(self, fd: int, line: bytes, good: int) -> None:
         def write() -> None:
             files.write_all(fd, line)
@@ -258,10 +277,12 @@ class JournalFiles:
         except OSError as error:
             raise files.explain(error, f"can't hold room in {self._room.folder}") from error
 
-    async def set_aside(self, service: str) -> None:
-        """Move what is there into the folder ``damaged`` beside it. Raises Transient or Permanent."""
+    async def set_aside(self, service: str, first: Draft) -> None:
+        """Move what is there into the folder ``damaged`` beside it, as a new journal that begins with
+        ``first`` takes its place. Raises Transient or Permanent, with what is there left in its place,
+        and JournalError after a failed fsync."""
         journal = self._journal(service)
-        await self._in_thread(journal, "can't move away", journal.set_aside)
+        await self._in_thread(journal, "can't move away", lambda: journal.set_aside(first))
 
     def _journal(self, service: str) -> _Journal:
         if service not in self._journals:

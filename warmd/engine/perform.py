@@ -205,7 +205,9 @@ class Effects:
             raise Refused("the run has no snapshot to restore")
         await self._make_volumes(run)
         volumes = await self._shop.swarm.volumes()
-        await self._service.snapshotter.restore(run.snapshot, run=run.restoring, volumes=volumes)
+        await self._service.snapshotter.restore(
+            run.snapshot, run=run.restoring, volumes=volumes, still=lambda: self._halt(run)
+        )
         await self._require_unmoved(run, after=State.HALTING)
         return Done(Event.DONE)
 

@@ -21,6 +21,7 @@ from warmd.adapters.archive.durable import (
     explained,
     make_private,
     remove_tree,
+    replace_tree,
     sha256_of,
     sync_folder,
     write_new,
@@ -112,9 +113,10 @@ def _complete(partial: Path, manifest: Manifest, bundle: bytes) -> None:
 
 
 def _publish(partial: Path, final: Path, check: Check) -> None:
+    if final.exists():  # a sealed one, which a journal may name: there is never none of that name
+        replace_tree(final, partial, check)
+        return
     check()
-    if final.exists():  # a sealed one: moved away only now that its successor is whole
-        remove_tree(final, check)
     partial.rename(final)
     sync_folder(final.parent)
 

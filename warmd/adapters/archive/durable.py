@@ -5,11 +5,13 @@ A failed fsync is never tried again: the kernel may have dropped the pages and w
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import fcntl
 import hashlib
 import os
 import stat
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -57,9 +59,14 @@ def write_new(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
+def half_written(path: Path) -> Path:
+    """Where what ``replace`` will put at ``path`` is written first; it stays there if that is killed."""
+    return path.with_name(f".{path.name}.partial")
+
+
 def replace(path: Path, data: bytes) -> None:
     """The file as a whole, old or new, also after a power cut. Mode 0600."""
-    beside = path.with_name(f".{path.name}.partial")
+    beside = half_written(path)
     with suppress(FileNotFoundError):
         beside.unlink()  # what an earlier attempt left
     try:
@@ -90,12 +97,62 @@ def remove_tree(path: Path, check: Check) -> None:
     program that outlived a killed warmd for a moment keeps writing there, not into a new folder
     of the same name.
     """
-    doomed = path.with_name(f".{path.name}.doomed")
-    if os.path.lexists(doomed):
-        run("rm", "-rf", "--one-file-system", "--", str(doomed), doing=f"removing {doomed}", check=check)
+    _remove_doomed(path, check)
     if os.path.lexists(path):
-        path.rename(doomed)
+        path.rename(_doomed(path))
+        _remove_doomed(path, check)
+
+
+def _doomed(path: Path) -> Path:
+    return path.with_name(f".{path.name}.doomed")
+
+
+def _remove_doomed(path: Path, check: Check) -> None:
+    if os.path.lexists(doomed := _doomed(path)):
         run("rm", "-rf", "--one-file-system", "--", str(doomed), doing=f"removing {doomed}", check=check)
+
+
+def replace_tree(path: Path, new: Path, check: Check) -> None:
+    """The folder ``new`` in place of ``path``, on the disk, and then the old one removed.
+
+    One of the two is at ``path`` at any moment, but where the file system can't exchange names: there
+    it takes two renames. ``check`` is asked before anything changes.
+    """
+    _remove_doomed(path, check)
+    check()
+    # Under the name of what will be removed already: the exchange then needs no step of its own after it.
+    doomed = _doomed(path)
+    new.rename(doomed)
+    try:
+        exchanged = _exchange(doomed, path)
+    except OSError:
+        doomed.rename(new)
+        raise
+    if not exchanged:
+        doomed.rename(new)
+        path.rename(doomed)
+        new.rename(path)
+    sync_folder(path.parent)
+    with suppress(SnapshotError):  # the new one is in place; whoever clears the folder tries again
+        _remove_doomed(path, lambda: None)
+
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Exchange the names of two folders in one step; False where kernel or file system can't."""
+    renameat2 = getattr(_LIBC, "renameat2", None)
+    if renameat2 is None:
+        return False
+    sys.audit("os.rename", str(one), str(other), -1, -1)  # as os.rename says it
+    if not renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE):
+        return True
+    number = ctypes.get_errno()
+    if number in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
+        return False
+    raise OSError(number, os.strerror(number), str(other))
 
 
 def is_full(path: Path) -> bool:

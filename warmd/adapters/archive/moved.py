@@ -11,19 +11,28 @@ from pathlib import Path
 
 from warmd.adapters.archive.children import Check
 from warmd.adapters.archive.durable import explained
-from warmd.adapters.archive.manifest import listed, load
+from warmd.adapters.archive.manifest import listed
+from warmd.adapters.archive.seal import require_sealed
 from warmd.adapters.archive.tree import Entry, kind_of, shown, walk
+from warmd.errors import NotFound, SnapshotError
 
 
 def moved(path: Path, places: Mapping[str, Path], *, check: Check) -> str:
     """The first thing in the volumes (name -> folder) that is not as in the snapshot at ``path``: other
     names, sizes, times, owners or modes. Empty where all is as it was. Reads no content.
 
-    Raises NotFound and SnapshotError.
+    Raises SnapshotError where the snapshot is gone, can't be read or is not sealed: what it says of the
+    volumes is nothing then, and nothing else could be put back from it.
     """
     with explained(f"comparing volumes with {path}"):
-        for part in load(path)[0].volumes:
+        try:
+            manifest = require_sealed(path)
+        except NotFound as error:
+            raise SnapshotError(error.message, hint=error.hint) from error
+        for part in manifest.volumes:
             root = places[part.volume]
+            if not (path / part.listing).is_file():  # below, what is missing is the volume's
+                raise SnapshotError(f"{path / part.listing} is missing", hint="this snapshot can't be used")
             try:
                 name = _moved(path / part.listing, root, check)
             except FileNotFoundError:

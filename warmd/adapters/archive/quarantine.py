@@ -124,6 +124,16 @@ def record_path(folder: Path, run: str) -> Path:
     return quarantine_folder(folder) / plain(run, "the id of a run") / RECORD
 
 
+def clear_half_written(folder: Path) -> None:
+    """Remove records that were never finished: whoever was killed writing one may not come back under
+    that run's name. Only while nobody else writes there. Raises OSError."""
+    home = quarantine_folder(folder)
+    for entry in home.iterdir() if home.is_dir() else ():
+        if entry.is_dir() and not entry.is_symlink():
+            with suppress(FileNotFoundError):
+                durable.half_written(entry / RECORD).unlink()
+
+
 def load_restore(folder: Path, run: str) -> Restore | None:
     """The record of a run's restore; None where it never got so far. Raises SnapshotError if damaged."""
     path = record_path(folder, run)

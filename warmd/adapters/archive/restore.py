@@ -7,6 +7,8 @@ The steps, and what is on the disk if the process ends at each of them:
    with the listing, on the disk.                      by the next attempt, which starts at 1.
 3. ``restore.json`` written, phase "staged".          The volumes are untouched; the next attempt goes
                                                        on at 4, and so do all that follow.
+   Whoever restores is asked whether still nothing     The same: all this took its time, and somebody may
+   runs.                                               have started the service meanwhile.
 4. Each volume swapped (swap.py).                     Each volume is the old one, the new one, or half
                                                        done; running it again finishes it.
 5. Phase "done" for all.                              Running it again does nothing.
@@ -37,6 +39,7 @@ from warmd.adapters.archive.quarantine import (
     Move,
     Restore,
     choose_place,
+    clear_half_written,
     load_restore,
     put_mark,
     restores,
@@ -63,22 +66,26 @@ def restore(
     at: datetime,
     check: Check,
     mountpoints: Callable[[], Mapping[str, Path]] = dict,
+    still: Callable[[], None] = lambda: None,
     step: Step = no_step,
 ) -> Restore:
     """Put the snapshot's data back into its volumes; what was there goes to quarantine.
 
-    Nothing may use the volumes meanwhile. Idempotent a ``run``, and safe to be ended at any moment:
-    the same call again finishes the job, even if the snapshot is gone by then. ``mountpoints`` sends
-    volumes elsewhere, by name; it is asked where there is something to unpack. Returns where everything
-    went. Raises NotFound, and SnapshotError with the volumes untouched where the snapshot is not whole
-    or sealed, or a volume's folder is missing.
+    Nothing may use the volumes meanwhile: ``still`` is asked right before the first of them is touched,
+    and raises where something does, in place of the swap. Idempotent a ``run``, and safe to be ended at
+    any moment: the same call again finishes the job, even if the snapshot is gone by then.
+    ``mountpoints`` sends volumes elsewhere, by name; it is asked where there is something to unpack.
+    Returns where everything went. Raises NotFound, what ``still`` raises, and SnapshotError with the
+    volumes untouched where the snapshot is not whole or sealed, or a volume's folder is missing.
     """
     path = snapshot_path(folder, id_)
     with explained(f"restoring {path}"), exclusive(folder, check):
+        clear_half_written(folder)
         # Whoever was ended in the middle of its swaps comes first: a volume may be missing meanwhile.
         for other in restores(folder):
             if other.run != run and other.begun and other.whole and not other.done:
                 other.save(folder)
+                still()
                 finish(folder, other, check, step)
         record = load_restore(folder, plain(run, "the id of a run"))
         if record is not None and record.snapshot != id_:
@@ -88,6 +95,8 @@ def restore(
         elif not record.done:
             # Whoever wrote it may have been killed before its name was on the disk, or told that it isn't.
             record.save(folder)
+        if not record.done:
+            still()
         return finish(folder, record, check, step)
 
 

@@ -7,12 +7,14 @@ stopped and tar and zstd are gone, which takes well under a second.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal, TypeAlias, TypeVar
 
 import anyio
+import anyio.from_thread
 import anyio.lowlevel
 import anyio.to_thread
 from pydantic import Field
@@ -88,11 +90,18 @@ class ArchiveSnapshotter:
         id_ = await self._own(handle)
         return await _in_thread(lambda check: seal(self._context.folder, id_, check=check))
 
-    async def restore(self, handle: SnapshotHandle, *, run: str, volumes: Sequence[Volume]) -> None:
+    async def restore(
+        self,
+        handle: SnapshotHandle,
+        *,
+        run: str,
+        volumes: Sequence[Volume],
+        still: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
         id_ = await self._own(handle)
         folder, at, room = self._context.folder, self._context.clock.now(), self._context.room
 
-        def put_back(check: Check) -> None:
+        def put_back(check: Check, ask: _Ask) -> None:
             if room is not None and is_full(folder):  # its record is small, but has to find a place
                 room.give_back()
 
@@ -100,9 +109,13 @@ class ArchiveSnapshotter:
                 # Asked only where it begins: halfway through, a volume's folder may be missing.
                 return _places(snapshot_path(folder, id_), volumes)
 
-            restore(folder, id_, run=run, at=at, check=check, mountpoints=places)
+            def nothing_runs() -> None:
+                if still is not None:
+                    ask(still)
 
-        await _in_thread(put_back)
+            restore(folder, id_, run=run, at=at, check=check, mountpoints=places, still=nothing_runs)
+
+        await _in_thread_asking(put_back)
 
     async def moved(self, handle: SnapshotHandle, *, volumes: Sequence[Volume]) -> str:
         path = snapshot_path(self._context.folder, await self._own(handle))
@@ -148,7 +161,13 @@ def _places(snapshot: Path, volumes: Sequence[Volume]) -> dict[str, Path]:
 
 
 async def _in_thread(work: Callable[[Check], T]) -> T:
-    """``work`` in a thread. Cancelled, its ``check`` raises, and this waits until it is really over.
+    """``work`` in a thread. Cancelled, its ``check`` raises, and this waits until it is really over."""
+    return await _in_thread_asking(lambda check, _ask: work(check))
+
+
+async def _in_thread_asking(work: Callable[[Check, _Ask], T]) -> T:
+    """As ``_in_thread``, for work that has to ask the loop something: its ``ask`` waits for a call there,
+    which is cancelled with this one, and what the call raises comes out of this one as it is.
 
     A call that waits for a thread doesn't see its cancellation, so a task beside it does, and passes it on.
     """
@@ -160,9 +179,28 @@ async def _in_thread(work: Callable[[Check], T]) -> T:
         finally:
             flag.set()
 
+    def ask(question: Callable[[], Awaitable[None]]) -> None:
+        answer = Future[None]()
+
+        async def put() -> None:
+            try:
+                await question()
+            except Exception as error:
+                answer.set_exception(_Answered(error))
+            except BaseException:
+                answer.set_exception(Stopped("stopped, as asked"))
+                raise
+            else:
+                answer.set_result(None)
+
+        anyio.from_thread.run_sync(group.start_soon, put)
+        answer.result()
+
     def attempt() -> T | _Failure:
         try:
-            return work(checker(flag.is_set))
+            return work(checker(flag.is_set), ask)
+        except _Answered as answered:
+            return _Failure(answered.error)
         except Exception as error:  # carried over as a value: a task group would wrap it
             return _Failure(error)
 
@@ -175,6 +213,17 @@ async def _in_thread(work: Callable[[Check], T]) -> T:
             await anyio.lowlevel.checkpoint()  # where the cancellation that caused it is raised
         raise outcome.error
     return outcome
+
+
+#: Waits, in the thread, for a call on the loop.
+_Ask: TypeAlias = Callable[[Callable[[], Awaitable[None]]], None]
+
+
+class _Answered(Exception):
+    """Carries what a call on the loop raised past those who would take it for a failure of their own."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
 
 
 class _Failure:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Literal
 
 from warmd.core.model import Json, SnapshotHandle, SnapshotInfo
@@ -42,8 +42,16 @@ class NoSnapshotter:
         now = self._context.clock.now()
         return SnapshotInfo(handle, now, None, handle.id, (), 0, 0, 0, sealed=True)
 
-    async def restore(self, handle: SnapshotHandle, *, run: str, volumes: Sequence[Volume]) -> None:
-        pass
+    async def restore(
+        self,
+        handle: SnapshotHandle,
+        *,
+        run: str,
+        volumes: Sequence[Volume],
+        still: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        if still is not None:  # nothing is swapped, but whoever asks wants to know all the same
+            await still()
 
     async def moved(self, handle: SnapshotHandle, *, volumes: Sequence[Volume]) -> str:
         return ""
