@@ -16,7 +16,9 @@ Points: TypeAlias = Mapping[str, Sequence[Mapping[str, int]]]
 #: States in which the service is down, or the old version's data lies ready.
 _DOWN = ("stopping", "capturing", "sealing", "deploying", "halting", "restoring", "redeploying")
 _AFTER_DEPLOY = ("deploying", "gating", "halting", "restoring", "redeploying", "regating")
-#: Nobody need be told of these twice: the time is spent on other points.
+#: States in which the new version is down, and may be started by hand.
+_GOING_BACK = ("halting", "restoring", "redeploying")
+#: What changes nothing.
 _LOOKS = ("docker GET", "spawn git")
 _STEPS = (TWO_DAYS, -TWO_DAYS, 30.0, -30.0)
 
@@ -66,30 +68,36 @@ def plan(points: Points, size: Size, seed: int, *, times: int = 0) -> Plan:
         ours = {
             u.point for u in must if u.scenario == "upgrade" and not u.point.startswith(("gating/", "idle/"))
         }
-        return Plan([u for u in must if u.scenario != "rollback" or u.point not in ours], [])
+        must = [u for u in must if u.scenario != "rollback" or u.point not in ours]
+        return Plan([u for u in must if not _is_answer(u.point)], [])
     if size == "quick":
         return Plan(must, [])
     must += [_pair(chance.choice(every), points, chance) for _ in range({"crash": 500, "long": 2000}[size])]
     neighbours = [unit for _ in range({"crash": 1, "long": 4}[size]) for unit in _neighbours(every, chance)]
-    told = [
-        _unit(p, how, chance, first=n == 0)
-        for n in range({"crash": 1, "long": 2}[size])
-        for p in every
-        for how in ("term", "abort")
-        if n or not _is_look(p)
-    ]
-    chance.shuffle(neighbours)
-    chance.shuffle(told)
+    told, others = _told(every, chance, first=True)
     if size == "long":
-        return Plan([*must, *neighbours, *told], [])
+        again, others_again = _told(every, chance, first=False)
+        rest = [*neighbours, *told, *others, *again, *others_again]
+        chance.shuffle(rest)
+        return Plan([*must, *rest], [])
+    for units in (neighbours, told, others):
+        chance.shuffle(units)
     some = len(neighbours) // 4
     more = [_unit(p, "kill", chance, first=False) for p in every]
     chance.shuffle(more)
-    return Plan([*must, *neighbours[:some]], [*_turns(told, neighbours[some:]), *more])
+    return Plan([*must, *told, *neighbours[:some]], [*_turns(others, neighbours[some:]), *more])
 
 
-def _is_look(point: _Point) -> bool:
-    return any(look in point.name for look in _LOOKS)
+def _is_answer(point: str) -> bool:
+    """Whether it is after a mere question: nothing is different from before what comes next."""
+    return point.endswith(" after") and any(look in point for look in _LOOKS)
+
+
+def _told(every: list[_Point], chance: random.Random, *, first: bool) -> tuple[list[Unit], list[Unit]]:
+    """At every point a SIGTERM or an abort, as chance has it, and at every point the other of the two."""
+    ways: list[How] = ["term", "abort"]
+    pairs = [[_unit(p, how, chance, first=first) for how in chance.sample(ways, 2)] for p in every]
+    return [one for one, _ in pairs], [other for _, other in pairs]
 
 
 def _turns(*lists: list[Unit]) -> list[Unit]:
@@ -115,6 +123,8 @@ def _neighbours(every: list[_Point], chance: random.Random) -> Iterator[Unit]:
         if point.scenario in ("upgrade", "rollback", "restore") and point.state in _DOWN:
             yield _unit(point, "scaled", chance, first=False)
             yield _unit(point, "visited", chance, first=False)
+        if point.scenario == "rollback" and point.state in _GOING_BACK:
+            yield _unit(point, "lingers", chance, first=False)
         if point.scenario in ("upgrade", "rollback") and point.state in _AFTER_DEPLOY:
             yield _unit(point, "late", chance, first=False)
         if point.scenario in ("upgrade", "rollback") and point.state in ("deploying", "gating", "halting"):

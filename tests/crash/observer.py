@@ -116,9 +116,11 @@ def open_alerts(world: World) -> dict[str, dict[str, Any]]:
     return {f["kind"]: f for f in files if f["id"] not in closed}
 
 
-def snapshots(world: World, known: Mapping[str, Data]) -> list[str]:
-    """Every sealed snapshot is whole and is of one moment. ``known``: version -> the data it must hold."""
+def snapshots(world: World, known: Mapping[str, tuple[Data, ...]]) -> list[str]:
+    """Every sealed snapshot is whole and is of one moment. ``known``: version -> the data that it may hold;
+    the newest of that version holds the last."""
     wrong: list[str] = []
+    newest: dict[str, tuple[str, str, Data]] = {}
     home = world.folder / "snapshots"
     for path in sorted(home.iterdir()) if home.is_dir() else ():
         if path.name.startswith(".") or not (path / "sealed").exists():
@@ -139,11 +141,17 @@ def snapshots(world: World, known: Mapping[str, Data]) -> list[str]:
                     continue
                 data = Data.of(Path(name))
             wrong += [f"snapshot {path.name} is of a running application: {w}" for w in _of_two_moments(data)]
-            expected = known.get(says["version"] or "")
-            if expected is not None and not data.same(expected):
-                wrong.append(
-                    f"snapshot {path.name} of {says['version']} holds {data.told}, not {expected.told}"
-                )
+            version = says["version"] or ""
+            if version not in newest or says["at"] > newest[version][0]:
+                newest[version] = (says["at"], path.name, data)
+            if version in known and not any(data.same(d) for d in known[version]):
+                right = " or ".join(d.told for d in known[version])
+                wrong.append(f"snapshot {path.name} of {version} holds {data.told}, not {right}")
+    wrong += [
+        f"the newest snapshot of {version}, {name}, holds {data.told}, not {known[version][-1].told}"
+        for version, (_, name, data) in newest.items()
+        if version in known and not data.same(known[version][-1])
+    ]
     return wrong
 
 
@@ -229,6 +237,11 @@ def way(world: World, verb: str) -> str | None:
     return next((c.split()[-1] for c in commands if c.split()[1] == verb), None)
 
 
+def untouched(world: World, data: Data) -> list[str]:
+    """Nothing was restored over what people made of the data."""
+    return [] if world.data.same(data) else [f"the data is {world.data.told}, and not {data.told} any more"]
+
+
 def stuck_past_the_horizon(world: World, deployed: str, data: Data) -> list[str]:
     """Nothing was restored (``data`` is what the deployed version made of it), and the alert says what a
     restore would lose."""
@@ -246,7 +259,7 @@ def stuck_past_the_horizon(world: World, deployed: str, data: Data) -> list[str]
 
 
 def check(
-    world: World, ends: tuple[End, ...], row: Mapping[str, Any] | None, known: Mapping[str, Data]
+    world: World, ends: tuple[End, ...], row: Mapping[str, Any] | None, known: Mapping[str, tuple[Data, ...]]
 ) -> list[str]:
     """Everything that is wrong after a restart and one reconcile. ``row``: what that said of the service."""
     records, wrong = journal(world.folder)

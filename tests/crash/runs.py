@@ -15,10 +15,10 @@ from tests.crash import child, observer
 from tests.crash.child import Ended
 from tests.crash.observer import End
 from tests.crash.points import ANY, At, Injection
-from tests.crash.scenarios import SCENARIOS, Ends, Records, Setting
+from tests.crash.scenarios import SCENARIOS, Ends, Setting
 from tests.crash.world import Site, World
 
-How: TypeAlias = Literal["kill", "pair", "term", "abort", "scaled", "visited", "late", "clock"]
+How: TypeAlias = Literal["kill", "pair", "term", "abort", "scaled", "visited", "lingers", "late", "clock"]
 
 #: Seconds in which a warmd has to be gone that was told to, or to have aborted: as documented.
 LEAVE = 30.0
@@ -26,6 +26,8 @@ LEAVE = 30.0
 _ALONE = ("cold-deploy", "approve", "deploy", "restore")
 _TOO_SLOW = "not healthy within the gate's deadline"
 TWO_DAYS = 2 * 86400.0
+#: States in which the old version's data lies as it left it: what it is told then is nobody's to lose.
+_OURS = ("stopping", "capturing", "sealing", "deploying")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +58,10 @@ class Unit:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What became of a unit. ``reached``: whether its point was; ``points``: that the recovery reached;
-    ``log``: of every warmd that ran, where something was wrong. ``twice``: it died a second time, while it
-    recovered. ``again``: the machine was too busy for the gate's deadline: it was run with a longer one."""
+    """What became of a unit. ``reached``: whether its point was, and what is to happen there could;
+    ``points``: that the recovery reached; ``log``: of every warmd that ran, where something was wrong.
+    ``twice``: it died a second time, while it recovered. ``again``: the machine was too busy for the gate's
+    deadline: it was run with a longer one."""
 
     unit: str
     wrong: tuple[str, ...] = ()
@@ -218,7 +221,7 @@ class Driver:
             ended = self._run(world, act.verb, injection, args=act.args)
             if number < unit.act:
                 continue
-            reached = unit.point in trace.read_text().splitlines()
+            reached = self._reached(unit, trace)
             gone = time.monotonic() - began
             if ended.late or gone > LEAVE + self._site.patience / 4:
                 wrong.append(f"told to stop, it took {gone:.1f} s")
@@ -273,34 +276,61 @@ class Driver:
 
     def _scaled(self, unit: Unit, world: World, setting: Setting, *, down_again: bool = False) -> Result:
         """Somebody scales the stopped service up before warmd is back, and the application writes."""
-        reached = self._die(unit, world, setting)
-        if not reached or world.replicas() != 0:
-            return Result(str(unit), tuple(self._look(world, setting, setting.ends)), reached)
-        world.scale(1)
-        world.wait(world.running, "the service that somebody scaled up")
-        note = f"written while warmd was away {unit.seed}"
-        world.site.write(world, note)
-        if down_again:
-            world.scale(0)
-            world.wait(lambda: not world.running(), "the service that somebody scaled down")
-
-        def ends(records: Records) -> tuple[End, ...]:
-            # Written on data that went back later, it is in quarantine.
-            found = right(records)
-            return (*found, *(replace(e, data=e.data.noted(note)) for e in found))
-
-        right, setting = setting.ends, replace(setting, known={})
+        if not self._die(unit, world, setting) or world.replicas() != 0:
+            return self._as_killed(unit, world, setting)
+        kept = self._state(world) in _OURS and observer.version(world) == setting.before.version
+        note = self._meanwhile(unit, world, down_again=down_again)
+        # Where nothing but the old version ever had the data, whatever runs in the end has the note.
+        right = _with(note, setting) if note and kept else setting
         stuck, wrong = self._stuck(world)
         if stuck:
             self._run(world, "retry", Injection())
-            wrong += self._look(world, setting, ends)
-        else:
-            wrong += self._look(world, setting, ends)
-        return Result(str(unit), tuple(wrong), reached)
+        wrong += self._look(world, right, right.ends)
+        return Result(str(unit), tuple(wrong))
 
     def _visited(self, unit: Unit, world: World, setting: Setting) -> Result:
         """Somebody scales the stopped service up, and down again, before warmd is back."""
         return self._scaled(unit, world, setting, down_again=True)
+
+    def _lingers(self, unit: Unit, world: World, setting: Setting) -> Result:
+        """Somebody scales the new version up while it is being rolled back, people work with it for two
+        days, and it is scaled down: what they wrote is not thrown away but by a person's word."""
+        if not self._die(unit, world, setting) or world.replicas() != 0:
+            return self._as_killed(unit, world, setting)
+        note = self._meanwhile(unit, world, down_again=True)
+        stuck, wrong = self._stuck(world, offset=TWO_DAYS)
+        if note:
+            wrong += [] if stuck else ["two days of work by hand, and it is not stuck"]
+            wrong += observer.untouched(world, _noted(setting.given_up[0], note).data)
+        if stuck:
+            # What the alert names brings the old version back; an exchange that stands half-way goes on.
+            wrong += self._type(world, "restore" if note else "retry")
+        wrong += self._look(world, setting, setting.ends, offset=TWO_DAYS)
+        return Result(str(unit), tuple(wrong))
+
+    def _type(self, world: World, verb: Literal["restore", "retry"]) -> list[str]:
+        """A person types, two days later, what the alert names."""
+        way = observer.way(world, verb)
+        args = {"snapshot": way} if verb == "restore" else {}
+        self._run(world, verb, Injection(), args=args, offset=TWO_DAYS)
+        return [] if way else [f"the alert does not name warmd {verb}"]
+
+    def _meanwhile(self, unit: Unit, world: World, *, down_again: bool) -> str:
+        """Somebody scales the stopped service up, and the application writes; "" where it can't start, as
+        its volume has no folder while that is being exchanged."""
+        world.scale(1)
+        world.wait(lambda: world.running() or world.cannot_start(), "the service that somebody scaled up")
+        note = "" if world.cannot_start() else f"written while warmd was away {unit.seed}"
+        if note:
+            world.site.write(world, note)
+        if down_again:
+            world.scale(0)
+            world.wait(lambda: not world.running(), "the service that somebody scaled down")
+        return note
+
+    def _as_killed(self, unit: Unit, world: World, setting: Setting) -> Result:
+        """What is to happen can't happen here: it is no more than a kill, or not even that."""
+        return Result(str(unit), tuple(self._look(world, setting, setting.ends)), reached=False)
 
     def _stuck(self, world: World, *, offset: float = 0.0) -> tuple[bool, list[str]]:
         """Restart, one reconcile: whether it is stuck now, and whether the alert then says what to type."""
@@ -314,8 +344,13 @@ class Driver:
         if not self._die(unit, world, setting):
             return Result(str(unit), reached=False)
         deployed = observer.version(world)
-        records, _ = observer.journal(world.folder)
-        state = observer.states(records)[-1][1]
+        state = self._state(world)
+        if unit.scenario == "rollback" and state == "restoring":
+            # Whether somebody worked on the data in those days it can't know: it may stop, and say so.
+            stuck, wrong = self._stuck(world, offset=TWO_DAYS)
+            wrong += self._type(world, "retry") if stuck else []
+            wrong += self._look(world, setting, setting.ends, offset=TWO_DAYS)
+            return Result(str(unit), tuple(wrong))
         if unit.scenario != "rollback" or state not in ("deploying", "gating", "halting"):
             return Result(str(unit), tuple(self._look(world, setting, setting.ends, offset=TWO_DAYS)))
         if deployed == setting.before.version:  # the new version runs only now, and nobody has written yet
@@ -334,18 +369,28 @@ class Driver:
         """The wall clock steps in the middle of it, and it dies a moment later or goes on."""
         steps = At(unit.point, "clock", unit.nth, unit.step)
         later = (At(ANY, "kill", unit.second),) if unit.second else ()
-        injection = Injection(at=(steps, *later), stack=world.stack)
+        trace = self._home / "trace"
+        trace.unlink(missing_ok=True)
+        injection = Injection(at=(steps, *later), stack=world.stack, trace=str(trace))
         for act in setting.acts:
             self._run(world, act.verb, injection, args=act.args)
         wrong = self._look(
             world, setting, lambda records: (*setting.ends(records), *setting.given_up), offset=unit.step
         )
-        return Result(str(unit), tuple(wrong))
+        return Result(str(unit), tuple(wrong), self._reached(unit, trace))
 
     # --- steps ------------------------------------------------------------------------------------
 
     def _at(self, unit: Unit, world: World, act: Literal["kill", "ask"]) -> Injection:
         return Injection(at=(At(unit.point, act, unit.nth),), stack=world.stack)
+
+    def _reached(self, unit: Unit, trace: Path) -> bool:
+        return trace.exists() and trace.read_text().splitlines().count(unit.point) >= unit.nth
+
+    def _state(self, world: World) -> str:
+        """The state of the run that was killed."""
+        records, _ = observer.journal(world.folder)
+        return observer.states(records)[-1][1]
 
     def _die(self, unit: Unit, world: World, setting: Setting) -> bool:
         """Run the commands up to the point; whether it was reached."""
@@ -381,3 +426,14 @@ class Driver:
         for pid in left:
             os.kill(pid, signal.SIGKILL)
         return [f"outlives the warmd that started it: {command}" for command in left.values()]
+
+
+def _noted(end: End, note: str) -> End:
+    return replace(end, data=end.data.noted(note))
+
+
+def _with(note: str, setting: Setting) -> Setting:
+    """The same with the note in every right end. Copies may be of before or after it; the newest has it."""
+    known = {version: (*found, found[-1].noted(note)) for version, found in setting.known.items()}
+    ends: Ends = lambda records: tuple(_noted(end, note) for end in setting.ends(records))  # noqa: E731 - short
+    return replace(setting, known=known, ends=ends)

@@ -33,14 +33,14 @@ class Setting:
     """A world that is ready: what is done next, and how it may end.
 
     ``ends`` says what is right, given what the journal has recorded since. ``known``: version -> the data
-    that a snapshot of it holds. ``seq``: the length of the journal now. ``before``: version and data now.
-    ``aborted``: ends that are right as well where a person aborts it, ``given_up``: where the clock stepped.
-    ``down``: nothing runs now.
+    that snapshots of it may hold, and the newest of them the last. ``seq``: the length of the journal now.
+    ``before``: version and data now. ``aborted``: ends that are right as well where a person aborts it,
+    ``given_up``: where the clock stepped. ``down``: nothing runs now.
     """
 
     acts: tuple[Act, ...]
     ends: Ends
-    known: Mapping[str, Data]
+    known: Mapping[str, tuple[Data, ...]]
     seq: int
     before: End
     aborted: tuple[End, ...] = ()
@@ -71,7 +71,8 @@ def _current(world: World) -> tuple[str, Data]:
 def _setting(world: World, acts: tuple[Act, ...], ends: Ends, before: End, **more: Any) -> Setting:
     world.go("plan")  # the mirror knows what was published, so that nothing need be fetched from here on
     seq = len(observer.journal(world.folder)[0])
-    return Setting(acts, ends, more.pop("known", {before.version: before.data}), seq, before, **more)
+    known = more.pop("known", {before.version: (before.data,)})
+    return Setting(acts, ends, known, seq, before, **more)
 
 
 def _always(*ends: End) -> Ends:
@@ -164,7 +165,7 @@ def restore(world: World) -> Setting:
             return (now,)
         return (back,)
 
-    known = {version: data, newer: now.data}
+    known = {version: (data,), newer: (now.data,)}
     return _setting(world, (Act("restore", {"snapshot": snapshot}),), ends, now, known=known)
 
 

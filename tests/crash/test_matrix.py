@@ -12,9 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.crash import matrix
+from tests.crash.__main__ import Tally
 from tests.crash.broken import BROKEN
 from tests.crash.child import Job
 from tests.crash.nursery import Nursery
+from tests.crash.runs import Result
 
 ROOT = Path(__file__).parents[2]
 WAYS = {
@@ -31,24 +34,23 @@ WAYS = {
     ),
     "rollback": ("halting", "restoring", "redeploying", "regating"),
 }
-#: What is broken -> where a kill shows it, and the words that the observer has for it.
-SHOWS = {
-    "stop": ("restore|kill|regating/effect regate before|1|0|0|0.0|1", "was replaced under"),
-    "restore": (
-        "rollback|kill|regating/effect regate before|1|0|0|0.0|1",
-        "1.1.0 was started on data of 1.2.0",
-    ),
-    "alerts": (
-        "rollback|kill|regating/effect regate before|1|0|0|0.0|1",
-        "is in the journal and has no file",
-    ),
-    "horizon": ("rollback|late|gating/effect gate before|1|0|0|0.0|1", "was deployed two days ago"),
-    "moved": (
-        "rollback|visited|redeploying/effect redeploy before|1|0|0|0.0|1",
-        "was started on data of 1.2.0",
-    ),
-    "seal": ("upgrade|kill|gating/effect gate before|1|0|0|0.0|1", "is sealed and not whole"),
-}
+_REGATE = "regating/effect regate before|1|0|0|0.0|1"
+_LATE = "rollback|late|gating/effect gate before|1|0|0|0.0|1"
+_LINGERS = "rollback|lingers|halting/journal run.state:restoring before|1|0|0|0.0|1"
+_DEPLOY = "rollback|visited|deploying/effect deploy before|1|0|0|0.0|1"
+_REDEPLOY = "rollback|visited|redeploying/effect redeploy before|1|0|0|0.0|1"
+_GATE = "upgrade|kill|gating/effect gate before|1|0|0|0.0|1"
+#: What is broken, where a kill shows it, and the words that the observer has for it.
+SHOWS = (
+    ("stop", f"restore|kill|{_REGATE}", "was replaced under"),
+    ("restore", f"rollback|kill|{_REGATE}", "1.1.0 was started on data of 1.2.0"),
+    ("alerts", f"rollback|kill|{_REGATE}", "is in the journal and has no file"),
+    ("horizon", _LATE, "was deployed two days ago"),
+    ("horizon", _LINGERS, "two days of work by hand, and it is not stuck"),
+    ("moved", _REDEPLOY, "was started on data of 1.2.0"),
+    ("moved", _DEPLOY, "right is 1.1.0+1.1.0 on schema 1.1.0, notes ['precious', 'written while"),
+    ("seal", _GATE, "is sealed and not whole"),
+)
 
 
 def crash(*options: str) -> subprocess.CompletedProcess[str]:
@@ -67,25 +69,83 @@ def test_killed_anywhere_in_an_upgrade_or_a_rollback_it_comes_to_a_right_end() -
 #: Somebody starts the stopped service, whose data a run relies on, and stops it again.
 VISITS = (
     "upgrade|visited|sealing/effect seal before|1|0|0|0.0|1",
-    "rollback|visited|deploying/effect deploy before|1|0|0|0.0|1",
+    "rollback|visited|sealing/effect seal before|1|0|0|0.0|1",
+    _DEPLOY,
     "rollback|visited|restoring/effect restore after|1|0|0|0.0|1",
-    "rollback|visited|redeploying/effect redeploy before|1|0|0|0.0|1",
+    _REDEPLOY,
     "restore|visited|redeploying/effect redeploy before|1|0|0|0.0|1",
+)
+#: The same, but its volume has no folder: nothing starts.
+IN_VAIN = (
+    "rollback|visited|restoring/rename STACK_data after|1|0|0|0.0|1",
+    "restore|scaled|restoring/rename _data before|1|0|0|0.0|1",
+    "rollback|lingers|restoring/rename _data before|1|0|0|0.0|1",
+)
+#: It is left on for two days.
+LINGERS = (
+    _LINGERS,
+    "rollback|lingers|restoring/effect restore before|1|0|0|0.0|1",
+    "rollback|lingers|restoring/effect restore after|1|0|0|0.0|1",
+    "rollback|lingers|redeploying/effect redeploy before|1|0|0|0.0|1",
 )
 
 
-def test_a_copy_that_somebody_worked_on_since_is_not_relied_on() -> None:
-    done = crash(*(word for unit in VISITS for word in ("--replay", unit)))
+def replayed(*units: str) -> str:
+    """The last line, once all of them were reached and are right."""
+    done = crash(*(word for unit in units for word in ("--replay", unit)))
     assert done.returncode == 0, done.stdout + done.stderr
-    assert f"{len(VISITS)} runs, violations 0" in done.stdout
+    assert f"{len(units)} runs, violations 0" in done.stdout
+    return done.stdout.splitlines()[-1]
 
 
-@pytest.mark.parametrize("name", BROKEN)
-def test_a_warmd_that_is_broken_on_purpose_is_found_out(name: str) -> None:
-    unit, words = SHOWS[name]
+def test_a_copy_that_somebody_worked_on_since_is_not_relied_on() -> None:
+    replayed(*VISITS)
+
+
+def test_a_service_that_can_not_be_started_by_hand_meanwhile_comes_to_a_right_end() -> None:
+    replayed(*IN_VAIN)
+
+
+def test_two_days_of_work_in_the_middle_of_a_rollback_are_not_thrown_away() -> None:
+    replayed(*LINGERS)
+
+
+def test_where_nothing_of_its_kind_happened_a_unit_is_counted_apart() -> None:
+    tally = Tally(None)
+    unit = "upgrade|visited|pulling/effect pull before|1|0|0|0.0|1"
+    tally.add(Result(unit, reached=False))
+    assert (dict(tally.runs), tally.missed) == ({}, 1)
+    assert str(tally).startswith("0 runs")
+
+
+POINTS: matrix.Points = {
+    "upgrade": [{"pulling/effect pull before": 1, "gating/docker GET tasks after": 3}],
+    "repair": [{f"deploying/docker POST services/create {when}": 1 for when in ("before", "after")}],
+}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_at_every_point_it_is_told_to_stop_or_aborted(seed: int) -> None:
+    plan = matrix.plan(POINTS, "crash", seed)
+    told = [(u.scenario, u.point) for u in plan.must if u.how in ("term", "abort")]
+    assert sorted(told) == sorted((s, point) for s, acts in POINTS.items() for point in acts[0])
+
+
+def test_and_the_other_of_both_as_time_allows() -> None:
+    plan = matrix.plan(POINTS, "crash", 1)
+    told = {(u.scenario, u.point, u.how) for u in (*plan.must, *plan.may) if u.how in ("term", "abort")}
+    assert len(told) == 2 * matrix.number(POINTS)
+
+
+@pytest.mark.parametrize(("name", "unit", "words"), SHOWS)
+def test_a_warmd_that_is_broken_on_purpose_is_found_out(name: str, unit: str, words: str) -> None:
     done = crash("--broken", name, "--replay", unit, "--jobs", "1")
     assert done.returncode == 1, done.stdout + done.stderr
     assert words in done.stdout
+
+
+def test_each_of_the_broken_ones_is_tried() -> None:
+    assert {name for name, _, _ in SHOWS} == set(BROKEN)
 
 
 @pytest.fixture(scope="module")

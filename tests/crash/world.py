@@ -284,6 +284,10 @@ volumes:
     def running(self) -> list[dict[str, Any]]:
         return [c for c in self.containers() if c["State"] == "running"]
 
+    def cannot_start(self) -> bool:
+        """Whether the engine has tried to start a container and could not."""
+        return any("starting container failed" in t["Status"].get("Err", "") for t in self.tasks())
+
     @property
     def has_volume(self) -> bool:
         return bool(self.engine.of_stack("volumes", self.stack))

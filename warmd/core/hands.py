@@ -36,14 +36,16 @@ def suspects(run: Run, seen: StackSeen, *, posted: Mapping[str, Bundle]) -> tupl
 
 
 def _as_left(run: Run, service: ServiceSeen, before: str | None) -> bool:
-    count = _count(live.mark(service))
-    if run.wrote and service.labels.get(LABEL_RUN) in (run.forth, run.back):
-        return not _written_over(service) and (run.state not in _STILL or count == "0")
-    if before is None or _digest(live.mark(service)) != _digest(before):
+    mark = live.mark(service)
+    count = _count(mark)
+    if before is not None and _digest(mark) == _digest(before):
+        if count == _count(before) and not _stopped(run):
+            return True
+        if count == "0" and _stops(run):
+            return True
+    if not run.wrote or service.labels.get(LABEL_RUN) not in (run.forth, run.back):
         return False
-    if count == _count(before) and not _stopped(run):
-        return True
-    return count == "0" and _stops(run)
+    return not _written_over(service) and (run.state not in _STILL or count == "0")
 
 
 def _written_over(service: ServiceSeen) -> bool:

@@ -273,7 +273,7 @@ class Effects:
     async def _out_of_date(self, run: Run) -> str:
         """Why the copy is not what a rollback should put back, once the new version starts on the data."""
         try:
-            return await self._moved(run, after=State.SEALING)
+            return await self._moved(run, after=State.CAPTURING)
         except SnapshotError as error:
             return f"the copy can't be read: {error}"
 

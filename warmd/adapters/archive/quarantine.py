@@ -124,6 +124,9 @@ def record_path(folder: Path, run: str) -> Path:
     return quarantine_folder(folder) / plain(run, "the id of a run") / RECORD
 
 
+_PROBE = ".warmd-probe-"
+
+
 def clear_half_written(folder: Path) -> None:
     """Remove records that were never finished: whoever was killed writing one may not come back under
     that run's name. Only while nobody else writes there. Raises OSError."""
@@ -132,6 +135,8 @@ def clear_half_written(folder: Path) -> None:
         if entry.is_dir() and not entry.is_symlink():
             with suppress(FileNotFoundError):
                 durable.half_written(entry / RECORD).unlink()
+            for probe in entry.glob(f"{_PROBE}*"):
+                probe.rmdir()  # made empty, to see whether a rename works
 
 
 def load_restore(folder: Path, run: str) -> Restore | None:
@@ -186,10 +191,10 @@ def can_rename(source: Path, target: Path, run: str) -> bool:
 
     Comparing device numbers would not do: a bind mount has the same one and refuses all the same.
     """
-    name = f".warmd-probe-{run}"
+    name = f"{_PROBE}{run}"
     before = source.stat()
     try:
-        for leftover in (*source.glob(".warmd-probe-*"), *target.glob(".warmd-probe-*")):
+        for leftover in (*source.glob(f"{_PROBE}*"), *target.glob(f"{_PROBE}*")):
             leftover.rmdir()  # of an attempt that was killed here
         (source / name).mkdir(mode=0o700)
         try:
