@@ -7,8 +7,11 @@ from typing import Any
 import pytest
 
 from tests.core.building import NOW
+from warmd.core import gate
+from warmd.core.gate import View
+from warmd.core.history import History
 from warmd.core.live import down, mark, marks, moved, running, strange, suspects
-from warmd.core.model import LastGood, ServiceSeen, StackSeen
+from warmd.core.model import Catalog, Health, LastGood, Policy, Probe, ServiceSeen, StackSeen
 from warmd.core.versions import Version
 
 
@@ -173,3 +176,37 @@ def test_nothing_runs_where_nothing_is_deployed() -> None:
 def test_without_a_last_good_nothing_is_down_and_everything_is_suspect() -> None:
     assert down({}, stack(APP)) == ()
     assert suspects({}, stack(APP)) == ("web_app",)
+
+
+@pytest.mark.parametrize(
+    ("labelled", "strange", "told", "whose"),
+    [
+        ("10.7.0+26.6.1", None, None, None),
+        ("10.8.0+26.7.0", None, "10.7.0+26.6.1", "10.8.0+26.7.0"),
+        ("10.8.0+26.7.0", "x:2", None, "10.8.0+26.7.0"),
+        ("10.7.0+26.6.1", "x:2", "10.7.0+26.6.1", "x:2"),
+        ("10.7.0+26.6.1", None, "10.9.0+27.0.0", "10.9.0+27.0.0"),
+    ],
+    ids=["nobody-knows", "moved-by-its-label", "the-label-first", "an-image", "as-the-journal-tells"],
+        "nobody-knows",
+        "moved-by-its-label",
+        "the-label-first",
+        "an-image-by-no-label",
+        "as-the-journal-tells",
+    ],
+)
+def test_whose_the_data_is(labelled: str, strange: str | None, told: str | None, whose: str | None) -> None:
+    good = LastGood(Version.of("10.7.0+26.6.1"), "blob", NOW, "committed", said="10.7.0+26.6.1")
+    seen = stack(service(labels=WEB | {"warmd.version": labelled}))
+    view = View(
+        Catalog(()),
+        History(last_good=good, data_of=told),
+        Policy(),
+        NOW,
+        deployed=True,
+        health=Probe(Health.HEALTHY, "well"),
+        running_text=labelled,
+        seen=seen,
+        strange=strange,
+    )
+    assert gate.data_of(view) == whose

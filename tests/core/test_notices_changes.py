@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -69,6 +70,37 @@ def test_conditions_open_once_and_resolve_when_they_are_gone() -> None:
     moved = notices.changes((newer,), known)
     assert (moved.opens, moved.resolves) == ((newer,), ("f1", "f2"))
     assert notices.changes((), known).resolves == ("f1", "f2")
+
+
+STUCK = Notice("stuck", NEW, "critical", "app: stuck", "why", run="r1", commands=("warmd retry app",))
+JOURNAL = Notice("journal-damaged", "", "critical", "app", "fsync", commands=("warmd history app",))
+    "journal-damaged", "", "critical", "app: its journal", "fsync", commands=("warmd history app",)
+)
+
+
+@pytest.mark.parametrize(
+    ("was", "change", "renewed"),
+    [
+        (STUCK, {}, False),
+        (STUCK, {"summary": "app: in other words"}, False),
+        (STUCK, {"detail": "another reason"}, True),
+        (STUCK, {"run": "r2"}, True),
+        (STUCK, {"commands": ("warmd adopt app",)}, True),
+        (JOURNAL, {"detail": "in other words"}, False),
+        (JOURNAL, {"commands": ("mv journal damaged/",)}, True),
+        (Notice("drift", "", "warning", "app: drift"), {"commands": ("warmd deploy app",)}, False),
+    ],
+    ids=lambda value: (
+        value.kind if isinstance(value, Notice) else ",".join(value) if isinstance(value, dict) else None
+    ),
+)
+def test_an_alert_that_says_what_to_type_is_renewed_where_that_changes(
+    was: Notice, change: dict[str, Any], renewed: bool
+) -> None:
+    now = replace(was, **change)
+    body = {"run": was.run, "detail": was.detail, "commands": list(was.commands)}
+    found = notices.changes((now,), {(was.kind, was.candidate): "f1"}, said={"f1": body})
+    assert (found.opens, found.resolves) == (((now,), ("f1",)) if renewed else ((), ()))
 
 
 @pytest.mark.parametrize("judged", [True, False])

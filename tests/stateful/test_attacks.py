@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import anyio
+import anyio.lowlevel
 import pytest
 
 from tests.model import App
 from tests.stateful.process import Settings
 from tests.stateful.world import Meanwhile, World
 from warmd.core.machine import State
-from warmd.errors import Refused, SnapshotError
+from warmd.errors import NotFound, Refused, SnapshotError
 
 FIRST, SECOND, THIRD = "1.0.0+5.0.0", "1.1.0+5.1.0", "1.2.0+5.2.0"
 HOURS = 3600.0
@@ -203,3 +205,33 @@ def test_a_restore_away_from_what_somebody_deployed_by_hand_is_not_undone(world:
     assert world.ask("restore", snapshot=copy["id"])["run"]["state"] == "rolled-back"
     world.pass_time(3 * HOURS)
     assert [c.version for c in world.running()] == ["5.0.0"]
+
+
+def test_an_abort_of_a_run_that_somebody_adopts_meanwhile_is_not_for_the_next_one(world: World) -> None:
+    world.publish(SECOND, App("5.1.0"))
+    blinds = Meanwhile(1, lambda: setattr(world, "blind", True), "journal.appended run.state gating")
+    world.meanwhile.append(blinds)
+    world.pass_time(2 * HOURS)
+    process = world.process
+    assert process is not None
+    told: list[str] = []
+
+    async def abort() -> None:
+        try:
+            await process.ask("abort")
+        except NotFound as error:
+            told.append(error.message)
+
+    async def both() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(process.ask, "adopt")
+            await anyio.lowlevel.checkpoint()
+            await anyio.lowlevel.checkpoint()
+            group.start_soon(abort)
+
+    world.do(both)
+    assert told == ["app: no run is in progress any more"]
+    world.blind = False
+    world.publish(THIRD, App("5.2.0"))
+    world.pass_time(3 * HOURS)
+    assert [c.version for c in world.running()] == ["5.2.0"]

@@ -52,6 +52,8 @@ _SEVERITY: Mapping[str, str] = {
 _OF_RELEASES = frozenset(
     (rules.MAJOR, rules.MANUAL_MIGRATION, rules.APPROVAL, rules.UNPARSABLE, rules.TAG_MOVED, SOURCE)
 )
+#: Alerts whose commands change with what is found out.
+_RENEWED = frozenset((State.STUCK.value, "journal-damaged"))
 _WENT_BACK = frozenset((State.ROLLED_BACK, State.INTERRUPTED))
 #: Holds that another alert, still open, already tells of; or that a person has just asked for.
 _SILENT = frozenset((rules.FAILED_BEFORE, gate.PAUSED, gate.FAILED_UNCHANGED))
@@ -279,11 +281,14 @@ def changes(
 
 
 def _says_else(notice: Notice, body: Json | None) -> bool:
-    """Whether the open alert of a stuck or waiting run tells of another reason, or of other ways out."""
-    if body is None or notice.kind != State.STUCK.value:
+    """Whether the open alert says to type something else than is right now; of a stuck or waiting run, also
+    whether it tells of another reason."""
+    if body is None or notice.kind not in _RENEWED:
         return False
-    now = (notice.run, plain(notice.detail), list(notice.commands))
-    return now != (body["run"], body["detail"], list(body["commands"]))
+    if list(notice.commands) != list(body["commands"]):
+        return True
+    said = (body["run"], body["detail"])
+    return notice.kind == State.STUCK.value and said != (notice.run, plain(notice.detail))
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,7 +85,10 @@ class Operations:
                 await self._r.runner.proceed()
         history = self._r.ledger.history
         known: tuple[Run, ...] = (*history.runs, *((history.run,) if history.run else ()))
-        return next(r for r in reversed(known) if r.plan.id == run.plan.id)
+        ended = next((r for r in reversed(known) if r.plan.id == run.plan.id), None)
+        if ended is None:  # somebody adopted what runs meanwhile
+            raise NotFound(f"{self._name}: no run is in progress any more", hint=f"warmd status {self._name}")
+        return ended
 
     async def adopt(self, *, uid: int, version: str | None = None) -> str:
         """What runs is good: it becomes last good, and a stuck run is over. The version's text."""

@@ -89,6 +89,8 @@ class Runner:
         """Journal a new run and take it as far as it goes. Raises Transient when told to stop."""
         if self.leaving:
             raise Transient(f"{self._service.name}: warmd was told to stop, so no run was begun")
+        if self._cause is Cause.ABORT:
+            self._cause = None  # its run was over before it came
         await self._ledger.write(h.run_planned(plan, self._shop.clock.now()))
         log.info(
             "run.planned",
