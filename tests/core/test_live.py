@@ -188,12 +188,6 @@ def test_without_a_last_good_nothing_is_down_and_everything_is_suspect() -> None
         ("10.7.0+26.6.1", None, "10.9.0+27.0.0", "10.9.0+27.0.0"),
     ],
     ids=["nobody-knows", "moved-by-its-label", "the-label-first", "an-image", "as-the-journal-tells"],
-        "nobody-knows",
-        "moved-by-its-label",
-        "the-label-first",
-        "an-image-by-no-label",
-        "as-the-journal-tells",
-    ],
 )
 def test_whose_the_data_is(labelled: str, strange: str | None, told: str | None, whose: str | None) -> None:
     good = LastGood(Version.of("10.7.0+26.6.1"), "blob", NOW, "committed", said="10.7.0+26.6.1")

@@ -74,8 +74,6 @@ def test_conditions_open_once_and_resolve_when_they_are_gone() -> None:
 
 STUCK = Notice("stuck", NEW, "critical", "app: stuck", "why", run="r1", commands=("warmd retry app",))
 JOURNAL = Notice("journal-damaged", "", "critical", "app", "fsync", commands=("warmd history app",))
-    "journal-damaged", "", "critical", "app: its journal", "fsync", commands=("warmd history app",)
-)
 
 
 @pytest.mark.parametrize(
